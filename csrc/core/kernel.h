@@ -1,0 +1,158 @@
+// What a kernel file sees: dtypes, tensor shapes, attributes, registration and parallel_for.
+//
+// This header is included by files that are compiled once per instruction-set level, so it holds
+// no inline function with external linkage: templates and helpers are `static`, everything else is
+// an ordinary function defined once in core/.  Kernel files put their code between
+// HB_KERNELS_BEGIN and HB_KERNELS_END (a namespace per level, and an anonymous one in it).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace hb {
+
+enum class DType : uint8_t { Bool, I8, I16, I32, I64, U8, U16, U32, U64, F16, BF16, F32, F64 };
+constexpr int kNumDTypes = 13;
+constexpr int kMaxRank = 12;
+
+// Sets of dtypes for registration: HB_CPU_KERNEL(softmax, Softmax, kF32 | kF64).
+constexpr uint32_t kBool = 1u << 0, kI8 = 1u << 1, kI16 = 1u << 2, kI32 = 1u << 3, kI64 = 1u << 4,
+                   kU8 = 1u << 5, kU16 = 1u << 6, kU32 = 1u << 7, kU64 = 1u << 8, kF16 = 1u << 9,
+                   kBF16 = 1u << 10, kF32 = 1u << 11, kF64 = 1u << 12;
+constexpr uint32_t kAllFloat = kF16 | kBF16 | kF32 | kF64;
+constexpr uint32_t kAllDTypes = (1u << kNumDTypes) - 1;
+
+static inline constexpr size_t item_bytes(DType t) {
+  switch (t) {
+    case DType::Bool:
+    case DType::I8:
+    case DType::U8:
+      return 1;
+    case DType::I16:
+    case DType::U16:
+    case DType::F16:
+    case DType::BF16:
+      return 2;
+    case DType::I32:
+    case DType::U32:
+    case DType::F32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+const char* dtype_name(DType t);
+
+// Shape and dtype of a dense row-major tensor. Kernels always get dense tensors.
+struct TensorSpec {
+  DType dtype;
+  int rank;
+  int64_t shape[kMaxRank];
+};
+static inline int64_t num_elements(const TensorSpec& s) {
+  int64_t n = 1;
+  for (int i = 0; i < s.rank; ++i) n *= s.shape[i];
+  return n;
+}
+
+// Attributes of a node, as the Python declaration wrote them. Asking for one that is not there
+// is an error, except through attr_has.
+class Attrs;
+bool attr_has(const Attrs& attrs, const char* name);
+int64_t attr_int(const Attrs& attrs, const char* name);  // also reads booleans
+double attr_float(const Attrs& attrs, const char* name);
+const char* attr_str(const Attrs& attrs, const char* name);
+struct IntList {
+  const int64_t* data;
+  int64_t size;
+};
+IntList attr_ints(const Attrs& attrs, const char* name);  // list or tuple of ints
+struct FloatList {
+  const double* data;
+  int64_t size;
+};
+FloatList attr_floats(const Attrs& attrs, const char* name);
+int64_t attr_strs_size(const Attrs& attrs, const char* name);  // list of strings
+const char* attr_strs_at(const Attrs& attrs, const char* name, int64_t i);
+
+// Throws hb::Error; the runtime adds op name, shapes and the user's line.
+[[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// Threads that the pool has (fixed per process). Scratch that is per thread is sized with it.
+// Results must not depend on it: partition reductions by size, never by thread count.
+int num_threads();
+size_t l2_bytes();  // per core
+
+// Runs fn(ctx, task, worker) for every task in [0, num_tasks), worker in [0, num_threads());
+// returns when all are done. Nested calls run inline. Tasks are claimed dynamically.
+void run_tasks(int64_t num_tasks, void (*fn)(void* ctx, int64_t task, int worker), void* ctx);
+
+template <class F>
+static inline void parallel_for(int64_t num_tasks, const F& f) {
+  run_tasks(
+      num_tasks,
+      [](void* ctx, int64_t task, int worker) { (*static_cast<const F*>(ctx))(task, worker); },
+      const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// Given to a kernel once, when a program is built. The kernel parses attributes, chooses its
+// algorithm, packs constant operands and says how much scratch a run needs.
+struct Prepare {
+  const TensorSpec* inputs;
+  int num_inputs;
+  const TensorSpec* outputs;
+  int num_outputs;
+  const Attrs* attrs;
+  const void* const* constants;  // [num_inputs]: data of inputs that never change, else null
+  size_t scratch_bytes;          // set by the kernel (starts at 0): the whole scratch of one run
+};
+
+// Given to a kernel at every run. Output buffers never overlap inputs, except where the
+// registration allows it (inplace). Buffers and scratch are 64-byte aligned.
+struct Call {
+  const void* const* inputs;
+  void* const* outputs;
+  void* scratch;
+};
+
+struct KernelDef {
+  const char* op;
+  uint32_t dtypes;   // set of dtypes of input 0 (of output 0 for an op without inputs)
+  uint32_t inplace;  // bit i: output 0 may use the buffer of input i (if of the same byte size)
+  bool (*supports)(const Prepare&);  // null: everything
+  void* (*create)(Prepare&);
+  void (*run)(const void* kernel, const Call&);
+  void (*destroy)(void* kernel);
+};
+// `level`: 0 portable, 1 AVX2+FMA, 2 AVX-512, 3 AMX. The highest level that machine and
+// HORNBEAM_ISA allow and whose `supports` agrees is taken.
+void register_kernel(const KernelDef& def, int level);
+
+}  // namespace hb
+
+#ifdef HB_ISA  // only in files compiled per level
+
+#define HB_KERNELS_BEGIN \
+  namespace hb::HB_ISA { \
+  namespace {
+#define HB_KERNELS_END \
+  }                    \
+  }
+
+// Registers `Type` as the kernel of `op`. Type has a constructor Type(Prepare&) and
+// `void run(const Call&) const`. Use between HB_KERNELS_BEGIN and HB_KERNELS_END.
+#define HB_CPU_KERNEL(op, Type, dtypes) HB_CPU_KERNEL_IF(op, Type, dtypes, 0u, nullptr)
+// The same for an element-wise-like kernel that may write its result over input 0.
+#define HB_CPU_KERNEL_INPLACE(op, Type, dtypes) HB_CPU_KERNEL_IF(op, Type, dtypes, 1u, nullptr)
+#define HB_CPU_KERNEL_IF(op, Type, dtypes, inplace, supports)                                   \
+  const struct Register_##op##_##Type {                                                         \
+    Register_##op##_##Type() {                                                                  \
+      ::hb::register_kernel(                                                                    \
+          {#op, (dtypes), (inplace), (supports),                                                \
+           [](::hb::Prepare& p) -> void* { return new Type(p); },                               \
+           [](const void* k, const ::hb::Call& c) { static_cast<const Type*>(k)->run(c); },     \
+           [](void* k) { delete static_cast<Type*>(k); }},                                      \
+          HB_ISA_LEVEL);                                                                        \
+    }                                                                                           \
+  } register_##op##_##Type;
+
+#endif  // HB_ISA
