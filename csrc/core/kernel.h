@@ -143,16 +143,19 @@ void register_kernel(const KernelDef& def, int level);
 #define HB_CPU_KERNEL(op, Type, dtypes) HB_CPU_KERNEL_IF(op, Type, dtypes, 0u, nullptr)
 // The same for an element-wise-like kernel that may write its result over input 0.
 #define HB_CPU_KERNEL_INPLACE(op, Type, dtypes) HB_CPU_KERNEL_IF(op, Type, dtypes, 1u, nullptr)
-#define HB_CPU_KERNEL_IF(op, Type, dtypes, inplace, supports)                                   \
-  const struct Register_##op##_##Type {                                                         \
-    Register_##op##_##Type() {                                                                  \
-      ::hb::register_kernel(                                                                    \
-          {#op, (dtypes), (inplace), (supports),                                                \
-           [](::hb::Prepare& p) -> void* { return new Type(p); },                               \
-           [](const void* k, const ::hb::Call& c) { static_cast<const Type*>(k)->run(c); },     \
-           [](void* k) { delete static_cast<Type*>(k); }},                                      \
-          HB_ISA_LEVEL);                                                                        \
-    }                                                                                           \
+// The definition is a constant, so that what runs while the library is loaded is a plain call:
+// vector instructions of this level must not occur there, the machine may lack them.
+#define HB_CPU_KERNEL_IF(op, Type, dtypes, inplace, supports)                            \
+  constexpr ::hb::KernelDef def_##op##_##Type = {                                        \
+      #op,                                                                               \
+      (dtypes),                                                                          \
+      (inplace),                                                                         \
+      (supports),                                                                        \
+      [](::hb::Prepare& p) -> void* { return new Type(p); },                             \
+      [](const void* k, const ::hb::Call& c) { static_cast<const Type*>(k)->run(c); },   \
+      [](void* k) { delete static_cast<Type*>(k); }};                                    \
+  const struct Register_##op##_##Type {                                                  \
+    Register_##op##_##Type() { ::hb::register_kernel(def_##op##_##Type, HB_ISA_LEVEL); } \
   } register_##op##_##Type;
 
 #endif  // HB_ISA
