@@ -13,7 +13,7 @@ Every `NAME.keras`, `NAME.h5` and `NAME.weights.h5` in FOLDER is loaded, and nee
   `train_on_batch` on these data, which tell whether the optimizer's state came back: optional.
 
 A weights file also needs its architecture: `NAME.json`, either `model.to_json()` or
-`{"fixture": "mlp"}`, a model of `fixtures/models.py`; a NAME from there needs no JSON.
+`{"fixture": "mlp"}`, a model of `fixtures/architectures.py`; a NAME from there needs no JSON.
 
 Prints a line per file. Exit code 0: every file was read and agrees; 1: some did not; 2: no file.
 """
@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "fixtures"))
 
-import models  # noqa: E402
+import architectures  # noqa: E402
 
 RTOL, ATOL = 1e-5, 1e-6
 
@@ -60,9 +60,11 @@ def architecture(path, name):
     if recipe.exists():
         text = recipe.read_text()
         fixture = json.loads(text).get("fixture")
-        return models.build(keras, fixture) if fixture else keras.models.model_from_json(text)
-    if name in models.NAMES:
-        return models.build(keras, name)
+        return (
+            architectures.build(keras, fixture) if fixture else keras.models.model_from_json(text)
+        )
+    if name in architectures.NAMES:
+        return architectures.build(keras, name)
     raise FileNotFoundError(f"{recipe.name}: a weights file needs its architecture")
 
 
@@ -76,10 +78,10 @@ def load_legacy(path, name):
     try:
         model = keras.models.load_model(path)
     except ValueError:
-        if name not in models.NAMES:
+        if name not in architectures.NAMES:
             raise
         model = keras.models.load_model(path, compile=False)
-        model.compile(**models.compile_arguments(keras, name))
+        model.compile(**architectures.compile_arguments(keras, name))
     with h5py.File(path) as file:
         if "optimizer_weights" in file:
             group = file["optimizer_weights"]
@@ -120,7 +122,7 @@ def check(path):
     else:
         model = keras.models.load_model(path)
 
-    x = models.as_arguments(groups["in"])
+    x = architectures.as_arguments(groups["in"])
     outputs = named_outputs(model.predict(x, verbose=0))
     if outputs.keys() != groups["out"].keys():
         raise AssertionError(f"outputs {sorted(outputs)}, expected {sorted(groups['out'])}")
@@ -136,7 +138,7 @@ def check(path):
         compare("optimizer", flat(model.optimizer.variables), expected["optimizer"])
         done.append("optimizer")
     if "next:loss" in expected:
-        loss = model.train_on_batch(x, models.as_arguments(groups["target"]))
+        loss = model.train_on_batch(x, architectures.as_arguments(groups["target"]))
         compare("next loss", loss[0] if isinstance(loss, list) else loss, expected["next:loss"])
         compare("next weights", flat(model.get_weights()), expected["next:weights"])
         done.append("one more step")
