@@ -5,6 +5,11 @@
 
 #include "check.h"
 
+#ifdef __SANITIZE_THREAD__
+// The tests start threads in forked children on purpose.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+
 namespace hb_test {
 namespace {
 const char* program = nullptr;

@@ -66,7 +66,7 @@ TEST(out_of_memory) {
 
 CHILD(limit) {
   deallocate(allocate(5000), 5000);
-  allocate(5001);
+  deallocate(allocate(5001), 5001);
 }
 
 TEST(memory_limit_variable) {
