@@ -1,0 +1,207 @@
+// The register kernel of the matrix-multiply core, and the panel copies that feed it.
+//
+// C[i, j] (+)= sum_k a[k, i] * b[k, j] over one tile of MR rows and NV vectors of columns. All
+// accumulators stay in registers: per k one load of each B vector, one broadcast per row, MR * NV
+// fused multiply-adds. Every element is summed in the order of k, whatever the tile, so tiling and
+// threads never change a bit.
+//
+// Packed operands: panel of A = [kc][MR], panel of B = [kc][NR], both read front to back.
+#pragma once
+#include <stddef.h>
+
+#include "simd/half.h"
+#include "simd/vec.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+// Rows of a tile: as many as leave room for two B vectors and a broadcast in the register file
+// (32 registers on AVX-512 and NEON, 16 on AVX2 and SSE).
+#if HB_VEC_BYTES == 64
+constexpr int kMaxRows = 14;
+#elif HB_VEC_BYTES == 32
+constexpr int kMaxRows = 6;
+#elif defined(__x86_64__)
+constexpr int kMaxRows = 6;
+#else
+constexpr int kMaxRows = 12;
+#endif
+constexpr int kTileVecs = 2;
+template <class T>
+constexpr int kTileCols = kTileVecs* kLanes<T>;
+template <class T>  // rows or columns of the widest panel
+constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
+
+template <class T>
+struct Tile {
+  const T* a;  // packed panel [kc][MR]
+  const T* b;  // [kc] rows of NV vectors, ldb apart
+  int64_t ldb, kc;
+  T* c;                // column 0 of the tile; row i is at c + row[i]
+  const int64_t* row;  // [m]
+  int m, n;            // rows and columns to store
+  bool add;            // add to what C holds
+  const T* bias;       // [n], or null
+  bool relu;
+};
+template <class T>
+using TileKernel = void (*)(const Tile<T>&);
+
+template <class T>
+HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
+  return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
+}
+
+template <class T, int MR, int NV>
+void tile_kernel(const Tile<T>& t) {
+  constexpr int L = kLanes<T>;
+  Vec<T> acc[MR][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
+  const T* a = t.a;
+  const T* b = t.b;
+  const int64_t ldb = t.ldb;
+  for (int64_t k = t.kc; k > 0; --k) {
+    Vec<T> bv[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) bv[j] = load(b + j * L);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      const Vec<T> ai = splat(a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[i][j] += ai * bv[j];
+    }
+    a += MR;
+    b += ldb;
+  }
+  if (t.n == NV * L) {
+    Vec<T> bias[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) bias[j] = t.bias ? load(t.bias + j * L) : Vec<T>{};
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      if (i >= t.m) return;
+      T* c = t.c + t.row[i];
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) {
+        Vec<T> v = acc[i][j];
+        if (t.add) v += load(c + j * L);
+        if (t.bias) v += bias[j];
+        store(c + j * L, finish<T>(v, t.relu));
+      }
+    }
+    return;
+  }
+  T tmp[MR][NV * L];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) store(&tmp[i][j * L], acc[i][j]);
+  for (int i = 0; i < t.m; ++i) {
+    T* c = t.c + t.row[i];
+    for (int j = 0; j < t.n; ++j) {
+      T v = tmp[i][j];
+      if (t.add) v += c[j];
+      if (t.bias) v += t.bias[j];
+      c[j] = t.relu && v < T(0) ? T(0) : v;
+    }
+  }
+}
+
+// The kernel for `rows` rows and `vecs` vectors of columns.
+template <class T, int MR = kMaxRows>
+TileKernel<T> find_tile_kernel(int rows, int vecs) {
+  if (rows == MR) return vecs == 1 ? &tile_kernel<T, MR, 1> : &tile_kernel<T, MR, kTileVecs>;
+  if constexpr (MR > 1)
+    return find_tile_kernel<T, MR - 1>(rows, vecs);
+  else
+    return nullptr;
+}
+
+// lo, hi = a0 b0 a1 b1 ...
+template <class V>
+HB_INLINE void interleave(V a, V b, V& lo, V& hi) {
+  constexpr int n = sizeof(V) / sizeof(a[0]);
+  if constexpr (n == 2) {
+    lo = __builtin_shufflevector(a, b, 0, 2);
+    hi = __builtin_shufflevector(a, b, 1, 3);
+  } else if constexpr (n == 4) {
+    lo = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    hi = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  } else if constexpr (n == 8) {
+    lo = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    hi = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  } else {
+    static_assert(n == 16);
+    lo = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    hi =
+        __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  }
+}
+
+// Transposes a square of L vectors: log2(L) perfect shuffles of the rows.
+template <class V, int L>
+HB_INLINE void transpose(V (&r)[L]) {
+#pragma GCC unroll 4
+  for (int step = 1; step < L; step *= 2) {
+    V t[L];
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; ++i) interleave(r[i], r[i + L / 2], t[2 * i], t[2 * i + 1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) r[i] = t[i];
+  }
+}
+
+// dst[k * width + i] = rows[i][k] for i < n, zero for n <= i < width; k in [0, kc). Squares are
+// transposed in registers and stored whole: lanes past `width` fall on the next k, which is written
+// later. So up to L elements after the panel are overwritten: panels are packed in ascending order.
+template <class T, class S>
+void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc) {
+  constexpr int L = kLanes<T>;
+  int64_t k = 0;
+  while (k < kc && kc >= L) {
+    if (k + L > kc) k = kc - L;  // the last square overlaps the one before
+    for (int g = (width - 1) / L * L; g >= 0; g -= L) {
+      Vec<T> v[L];
+#pragma GCC unroll 16
+      for (int i = 0; i < L; ++i) v[i] = g + i < n ? load_as<T>(rows[g + i] + k) : Vec<T>{};
+      transpose(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < L; ++i) store(dst + (k + i) * width + g, v[i]);
+    }
+    k += L;
+  }
+  for (; k < kc; ++k) {
+    T* d = dst + k * width;
+    for (int i = 0; i < n; ++i) d[i] = widen(rows[i][k]);
+    for (int i = n; i < width; ++i) d[i] = T(0);
+  }
+}
+
+// dst[k * width + i] = src[k * ld + i] for i < n, zero for n <= i < width; k in [0, kc).
+template <class T, class S>
+void pack_cols(T* dst, int width, const S* src, int64_t ld, int n, int64_t kc) {
+  constexpr int L = kLanes<T>;
+  if (n == width && width % L == 0) {
+    for (int64_t k = 0; k < kc; ++k)
+      for (int i = 0; i < width; i += L) store(dst + k * width + i, load_as<T>(src + k * ld + i));
+    return;
+  }
+  // Reads whole vectors as long as they end before the last row's end.
+  int64_t k = 0;
+  const int64_t whole = (n + L - 1) / L * L;
+  if (n == width) {
+    for (; k < kc && (kc - 1 - k) * ld + n >= whole; ++k)
+      for (int i = 0; i < n; i += L) store(dst + k * width + i, load_as<T>(src + k * ld + i));
+  }
+  for (; k < kc; ++k) {
+    T* d = dst + k * width;
+    for (int i = 0; i < n; ++i) d[i] = widen(src[k * ld + i]);
+    for (int i = n; i < width; ++i) d[i] = T(0);
+  }
+}
+
+}  // namespace
+}  // namespace hb::HB_ISA

@@ -1,0 +1,292 @@
+// matmul: c[.., i, j] = activation(sum_k a[.., i, k] * b[.., k, j] + bias[j]).
+//
+// a: [.., M, K], or [.., K, M] with transpose_a;  b: [.., K, N], or [.., N, K] with transpose_b;
+// batch axes broadcast. Batches of `a` over one `b` fold into M. Products run on the packed core
+// (gemm.h); a single row or column is a matrix-vector product, bound by reading the matrix once, so
+// it packs nothing. float16 and bfloat16 are widened to float and summed there; integers wrap.
+#include "core/kernel.h"
+#include "ops/gemm.h"
+
+HB_KERNELS_BEGIN
+
+struct MatmulShape {
+  int64_t m, n, k, batch;
+  bool transpose_a, transpose_b, has_bias, relu;
+  // Batch axes: element strides of a and b (0 where broadcast) and extents, innermost last.
+  int axes;
+  int64_t extent[kMaxRank], stride_a[kMaxRank], stride_b[kMaxRank];
+
+  explicit MatmulShape(const Prepare& p) {
+    const TensorSpec &a = p.inputs[0], &b = p.inputs[1], &c = p.outputs[0];
+    transpose_a = attr_has(*p.attrs, "transpose_a") && attr_int(*p.attrs, "transpose_a");
+    transpose_b = attr_has(*p.attrs, "transpose_b") && attr_int(*p.attrs, "transpose_b");
+    relu = has_relu(*p.attrs);
+    has_bias = p.num_inputs > 2;
+    if (a.rank < 2 || b.rank < 2) fail("expected operands of rank 2 or more");
+    m = c.shape[c.rank - 2], n = c.shape[c.rank - 1];
+    k = a.shape[a.rank - (transpose_a ? 2 : 1)];
+    if (b.shape[b.rank - (transpose_b ? 1 : 2)] != k ||
+        a.shape[a.rank - (transpose_a ? 1 : 2)] != m ||
+        b.shape[b.rank - (transpose_b ? 2 : 1)] != n)
+      fail("inner or outer sizes of the operands do not match");
+    if (has_bias && num_elements(p.inputs[2]) != n) fail("expected a bias of %lld", (long long)n);
+    axes = c.rank - 2;
+    batch = 1;
+    int64_t sa = m * k, sb = k * n;
+    bool b_is_one = true;
+    for (int i = axes - 1; i >= 0; --i) {
+      const int ia = i - (c.rank - a.rank), ib = i - (c.rank - b.rank);
+      const int64_t na = ia >= 0 ? a.shape[ia] : 1, nb = ib >= 0 ? b.shape[ib] : 1;
+      extent[i] = c.shape[i];
+      stride_a[i] = na == 1 ? 0 : sa;
+      stride_b[i] = nb == 1 ? 0 : sb;
+      sa *= na, sb *= nb;
+      batch *= extent[i];
+      b_is_one = b_is_one && nb == 1;
+    }
+    // The batches of a lie one after another, as do those of c: more rows of one product.
+    if (b_is_one && !transpose_a && sa == batch * m * k) {
+      m *= batch;
+      batch = 1, axes = 0;
+    }
+  }
+
+  static bool has_relu(const Attrs& attrs) {
+    if (!attr_has(attrs, "activation")) return false;
+    const char* name = attr_str(attrs, "activation");
+    if (strcmp(name, "relu") == 0) return true;
+    if (strcmp(name, "linear") != 0) fail("expected activation linear or relu, got %s", name);
+    return false;
+  }
+  void offsets(int64_t i, int64_t* a, int64_t* b) const {
+    *a = *b = 0;
+    for (int d = axes - 1; d >= 0; --d) {
+      const int64_t x = i % extent[d];
+      i /= extent[d];
+      *a += x * stride_a[d], *b += x * stride_b[d];
+    }
+  }
+  bool b_shared() const {
+    for (int d = 0; d < axes; ++d)
+      if (stride_b[d] != 0 && extent[d] != 1) return false;
+    return true;
+  }
+};
+
+struct MatmulKernel {
+  virtual ~MatmulKernel() = default;
+  virtual void run(const Call& call) const = 0;
+};
+
+// T computes, S is stored.
+template <class T, class S>
+struct MatmulPacked final : MatmulKernel {
+  MatmulShape s;
+  Gemm<T> gemm;
+
+  MatmulPacked(const MatmulShape& shape, Prepare& p) : s(shape) {
+    gemm.plan(s.m, s.n, s.k, s.batch, sizeof(S) != sizeof(T),
+              !s.transpose_b && sizeof(S) == sizeof(T));
+    const S* b = static_cast<const S*>(p.constants[1]);
+    if (b && s.batch == 1) {
+      gemm.pack_constant_b(PackMatrix<T, S>{b, s.transpose_b ? s.k : s.n, s.transpose_b});
+    }
+    p.scratch_bytes = gemm.scratch_bytes();
+  }
+  void run(const Call& call) const override {
+    const S* a = static_cast<const S*>(call.inputs[0]);
+    const S* b = static_cast<const S*>(call.inputs[1]);
+    const S* bias = s.has_bias ? static_cast<const S*>(call.inputs[2]) : nullptr;
+    S* c = static_cast<S*>(call.outputs[0]);
+    using A = PackMatrix<T, S>;
+    const int64_t lda = s.transpose_a ? s.m : s.k, ldb = s.transpose_b ? s.k : s.n;
+    gemm.run(
+        [&](int64_t i) {
+          int64_t oa, ob;
+          s.offsets(i, &oa, &ob);
+          return product(A{a + oa, lda, !s.transpose_a}, A{b + ob, ldb, s.transpose_b},
+                         c + i * s.m * s.n, PlainRows{s.n}, bias, s.relu);
+        },
+        s.b_shared(), call.scratch);
+  }
+};
+
+template <class T>
+HB_INLINE T sum_lanes(Vec<T> v) {
+  T lane[kLanes<T>];
+  store(lane, v);
+#pragma GCC unroll 4
+  for (int half = kLanes<T> / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+// One row (y = x B) or one column (y = A x) of a product: y[i] = sum_k matrix(i, k) * x[k].
+template <class T, class S>
+struct MatmulVector final : MatmulKernel {
+  static constexpr int L = kLanes<T>;
+  MatmulShape s;
+  bool row;      // x is a, the matrix is b
+  bool along_k;  // k runs along the matrix's memory: a dot product per output
+  int64_t len, block;
+
+  explicit MatmulVector(const MatmulShape& shape) : s(shape), row(shape.m == 1) {
+    along_k = row ? s.transpose_b : !s.transpose_a;
+    len = row ? s.n : s.m;
+    // A task reads about 256 KiB; whole groups of eight vectors of outputs.
+    block = round_up(max64(1, (256 << 10) / int64_t(sizeof(S)) / max64(s.k, 1)), 8 * L);
+  }
+  void run(const Call& call) const override {
+    const S* a = static_cast<const S*>(call.inputs[0]);
+    const S* b = static_cast<const S*>(call.inputs[1]);
+    const S* bias = s.has_bias ? static_cast<const S*>(call.inputs[2]) : nullptr;
+    S* c = static_cast<S*>(call.outputs[0]);
+    const int64_t blocks = ceil_div(len, block);
+    const auto task = [&](int64_t t, int) {
+      int64_t oa, ob;
+      s.offsets(t / blocks, &oa, &ob);
+      const S* matrix = row ? b + ob : a + oa;
+      const S* x = row ? a + oa : b + ob;
+      const int64_t i0 = t % blocks * block, i1 = min64(len, i0 + block);
+      S* y = c + t / blocks * len;
+      along_k ? dots(matrix, x, bias, y, i0, i1) : sums(matrix, x, bias, y, i0, i1);
+    };
+    if (s.batch * len * s.k < (1 << 17))
+      for (int64_t t = 0; t < s.batch * blocks; ++t) task(t, 0);
+    else
+      parallel_for(s.batch * blocks, task);
+  }
+  HB_INLINE void put(T v, const S* bias, S* y, int64_t i) const {
+    if (bias) v += widen(bias[row ? i : 0]);
+    narrow(s.relu && v < T(0) ? T(0) : v, y[i]);
+  }
+  // matrix: [len, k]
+  void dots(const S* matrix, const S* x, const S* bias, S* y, int64_t i0, int64_t i1) const {
+    constexpr int R = 4;
+    for (int64_t i = i0; i < i1; i += R) {
+      const S* m[R];
+      for (int r = 0; r < R; ++r) m[r] = matrix + min64(i + r, i1 - 1) * s.k;
+      Vec<T> acc[R][2] = {};
+      int64_t k = 0;
+      for (; k + 2 * L <= s.k; k += 2 * L) {
+        const Vec<T> x0 = load_as<T>(x + k), x1 = load_as<T>(x + k + L);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          acc[r][0] += load_as<T>(m[r] + k) * x0;
+          acc[r][1] += load_as<T>(m[r] + k + L) * x1;
+        }
+      }
+      T rest[R] = {};
+      for (; k < s.k; ++k)
+        for (int r = 0; r < R; ++r) rest[r] += widen(m[r][k]) * widen(x[k]);
+      for (int r = 0; r < R && i + r < i1; ++r)
+        put(sum_lanes<T>(acc[r][0] + acc[r][1]) + rest[r], bias, y, i + r);
+    }
+  }
+  // matrix: [k, len]
+  void sums(const S* matrix, const S* x, const S* bias, S* y, int64_t i0, int64_t i1) const {
+    int64_t i = i0;
+    for (; i + 8 * L <= i1; i += 8 * L) columns<8>(matrix + i, x, bias, y, i);
+    for (; i + L <= i1; i += L) columns<1>(matrix + i, x, bias, y, i);
+    if (i == i1) return;
+    T acc[L] = {};
+    const int n = int(i1 - i);
+    for (int64_t k = 0; k < s.k; ++k)
+      for (int j = 0; j < n; ++j) acc[j] += widen(matrix[k * len + i + j]) * widen(x[k]);
+    for (int j = 0; j < n; ++j) put(acc[j], bias, y, i + j);
+  }
+  template <int V>
+  void columns(const S* matrix, const S* x, const S* bias, S* y, int64_t i) const {
+    Vec<T> acc[V] = {};
+    for (int64_t k = 0; k < s.k; ++k) {
+      const Vec<T> xk = splat(T(widen(x[k])));
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] += load_as<T>(matrix + k * len + v * L) * xk;
+    }
+    T lane[V * L];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) store(lane + v * L, acc[v]);
+    for (int j = 0; j < V * L; ++j) put(lane[j], bias, y, i + j);
+  }
+};
+
+// Integers, modulo 2^bits. U is unsigned: overflow wraps. A row of c per task.
+template <class U, class S>
+struct MatmulInteger final : MatmulKernel {
+  MatmulShape s;
+  explicit MatmulInteger(const MatmulShape& shape) : s(shape) {}
+  void run(const Call& call) const override {
+    const U* a = static_cast<const U*>(call.inputs[0]);
+    const U* b = static_cast<const U*>(call.inputs[1]);
+    const U* bias = s.has_bias ? static_cast<const U*>(call.inputs[2]) : nullptr;
+    U* c = static_cast<U*>(call.outputs[0]);
+    const int64_t rows = max64(1, 65536 / max64(1, s.n * s.k));
+    const int64_t blocks = ceil_div(s.m, rows);
+    parallel_for(s.batch * blocks, [&](int64_t t, int) {
+      int64_t oa, ob;
+      s.offsets(t / blocks, &oa, &ob);
+      const int64_t i0 = t % blocks * rows, i1 = min64(s.m, i0 + rows);
+      for (int64_t i = i0; i < i1; ++i)
+        row(a + oa + (s.transpose_a ? i : i * s.k), b + ob, bias, c + (t / blocks * s.m + i) * s.n);
+    });
+  }
+  void row(const U* a, const U* b, const U* bias, U* c) const {
+    const int64_t step = s.transpose_a ? s.m : 1;
+    for (int64_t j = 0; j < s.n; ++j) c[j] = bias ? bias[j] : U(0);
+    if (s.transpose_b) {
+      for (int64_t j = 0; j < s.n; ++j)
+        for (int64_t k = 0; k < s.k; ++k) c[j] += a[k * step] * b[j * s.k + k];
+    } else {
+      for (int64_t k = 0; k < s.k; ++k) {
+        const U x = a[k * step];
+        for (int64_t j = 0; j < s.n; ++j) c[j] += x * b[k * s.n + j];
+      }
+    }
+    if (s.relu)
+      for (int64_t j = 0; j < s.n; ++j) c[j] = S(c[j]) < 0 ? U(0) : c[j];
+  }
+};
+
+class Matmul {
+ public:
+  explicit Matmul(Prepare& p) {
+    const MatmulShape s(p);
+    switch (p.inputs[0].dtype) {
+      case DType::F32:
+        pick<float, float>(s, p);
+        break;
+      case DType::F64:
+        pick<double, double>(s, p);
+        break;
+      case DType::F16:
+        pick<float, f16>(s, p);
+        break;
+      case DType::BF16:
+        pick<float, bf16>(s, p);
+        break;
+      case DType::I32:
+        kernel_ = new MatmulInteger<uint32_t, int32_t>(s);
+        break;
+      default:
+        kernel_ = new MatmulInteger<uint64_t, int64_t>(s);
+    }
+  }
+  Matmul(const Matmul&) = delete;
+  Matmul& operator=(const Matmul&) = delete;
+  ~Matmul() { delete kernel_; }
+  void run(const Call& call) const { kernel_->run(call); }
+
+ private:
+  template <class T, class S>
+  void pick(const MatmulShape& s, Prepare& p) {
+    if (s.m == 1 || s.n == 1)
+      kernel_ = new MatmulVector<T, S>(s);
+    else
+      kernel_ = new MatmulPacked<T, S>(s, p);
+  }
+  MatmulKernel* kernel_ = nullptr;
+};
+HB_CPU_KERNEL(matmul, Matmul, kAllFloat | kI32 | kI64)
+
+HB_KERNELS_END
