@@ -1,0 +1,89 @@
+// Floating-point functions of the tile engine that are vector code throughout.
+#include "ops/elementwise.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+template <class T>
+void add_arithmetic(ElementwiseTable& t) {
+  typedef Vec<T> V;
+  binary<T>(t, "add", [](V a, V b) { return a + b; });
+  binary<T>(t, "subtract", [](V a, V b) { return a - b; });
+  binary<T>(t, "multiply", [](V a, V b) { return a * b; });
+  binary<T>(
+      t, "divide", [](V a, V b) { return a / b; }, 3);
+  binary<T>(t, "maximum", [](V a, V b) { return vmax<T>(a, b); });
+  binary<T>(t, "minimum", [](V a, V b) { return vmin<T>(a, b); });
+  binary<T>(t, "copysign", [](V a, V b) { return vcopysign<T>(a, b); });
+  binary<T>(t, "heaviside", [](V a, V b) {
+    const V step = a > T(0) ? splat<T>(T(1)) : V{};
+    return a == T(0) ? b : (a != a ? a : step);
+  });
+  unary<T>(t, "negative", [](V a) { return -a; });
+  unary<T>(t, "abs", [](V a) { return vabs<T>(a); });
+  unary<T>(t, "sign", [](V a) {
+    const V one = splat<T>(T(1)), sign = a > T(0) ? one : (a < T(0) ? -one : V{});
+    return a != a ? a : sign;
+  });
+  unary<T>(t, "square", [](V a) { return a * a; });
+  unary<T>(
+      t, "sqrt", [](V a) { return vsqrt(a); }, 4);
+  unary<T>(
+      t, "rsqrt", [](V a) { return T(1) / vsqrt(a); }, 6);
+  unary<T>(
+      t, "reciprocal", [](V a) { return T(1) / a; }, 3);
+  unary<T>(t, "floor", [](V a) { return vfloor(a); });
+  unary<T>(t, "ceil", [](V a) { return vceil(a); });
+  unary<T>(t, "trunc", [](V a) { return vtrunc(a); });
+  unary<T>(t, "round", [](V a) { return vround(a); });  // half to even
+  test<T>(t, "isnan", [](V a) { return a != a; });
+  test<T>(t, "isinf", [](V a) { return vabs<T>(a) == T(__builtin_inf()); });
+  test<T>(t, "isfinite", [](V a) { return vabs<T>(a) < T(__builtin_inf()); });
+  test<T>(t, "signbit", [](V a) { return (Vec<IntOf<T>>)a < 0; });
+}
+
+template <class T>
+void add_exponentials(ElementwiseTable& t) {
+  typedef Vec<T> V;
+  unary<T>(
+      t, "exp", [](V a) { return vexp<T>(a); }, 12);
+  unary<T>(
+      t, "expm1", [](V a) { return vexpm1<T>(a); }, 14);
+  unary<T>(
+      t, "log", [](V a) { return vlog<T>(a); }, 16);
+  unary<T>(
+      t, "log2", [](V a) { return vlog2<T>(a); }, 16);
+  unary<T>(
+      t, "log1p", [](V a) { return vlog1p<T>(a); }, 20);
+  unary<T>(
+      t, "tanh", [](V a) { return vtanh<T>(a); }, 20);
+  unary<T>(
+      t, "sigmoid", [](V a) { return vsigmoid<T>(a); }, 18);
+  // log(e^a + e^b) = max + log1p(e^-|a - b|); equal infinities stay as they are
+  binary<T>(
+      t, "logaddexp",
+      [](V a, V b) {
+        const V top = vmax<T>(a, b);
+        const V y = top + vlog1p<T>(vexp<T>(-vabs<T>(a - b)));
+        return a == b ? a + T(0.6931471805599453) : y;
+      },
+      34);
+}
+
+}  // namespace
+
+void add_float_functions(ElementwiseTable& table) {
+  each<float, double>([&]<class T>() {
+    add_arithmetic<T>(table);
+    add_exponentials<T>(table);
+    add_comparisons<T>(table);
+  });
+  unary<float>(
+      table, "sin", [](Vec<float> a) { return vsin(a); }, 16);
+  unary<float>(
+      table, "cos", [](Vec<float> a) { return vcos(a); }, 16);
+  unary<float>(
+      table, "erf", [](Vec<float> a) { return verf(a); }, 24);
+}
+
+}  // namespace hb::HB_ISA

@@ -1,0 +1,311 @@
+// Elementary functions over vectors, for float and double. Each is a range reduction and a short
+// polynomial (Taylor coefficients, or for float fits by weighted least squares); errors are stated
+// in units of the last place over the whole range, measured in tests/ops. NaN, infinities,
+// subnormal numbers and signed zeros behave as in C's mathematical library.
+#pragma once
+#include "simd/vec.h"
+#if defined(__SSE4_1__)
+#include <immintrin.h>
+#endif
+
+namespace hb::HB_ISA {
+namespace {
+
+template <class T>
+struct FloatTraits;
+template <>
+struct FloatTraits<float> {
+  typedef int32_t Int;
+  static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr float kMin = 0x1p-126f, kEpsilon = 0x1p-23f, kRound = 0x1.8p23f;
+  static constexpr float kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 1.4286068203094173e-06f;
+  static constexpr int32_t kSqrtHalf = 0x3f3504f3;
+};
+template <>
+struct FloatTraits<double> {
+  typedef int64_t Int;
+  static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr double kMin = 0x1p-1022, kEpsilon = 0x1p-52, kRound = 0x1.8p52;
+  static constexpr double kLn2Hi = 0x1.62e42feep-1, kLn2Lo = 1.9082149292705877e-10;
+  static constexpr int64_t kSqrtHalf = 0x3fe6a09e667f3bcd;
+};
+template <class T>
+using IntOf = typename FloatTraits<T>::Int;
+
+// c[0] + c[1] x + ... + c[N-1] x^(N-1)
+template <class T, int N>
+HB_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[N]) {
+  Vec<T> y = splat<T>(c[N - 1]);
+  for (int i = N - 2; i >= 0; --i) y = y * x + c[i];
+  return y;
+}
+template <class T>
+HB_INLINE Vec<T> vabs(Vec<T> x) {
+  typedef Vec<IntOf<T>> I;
+  return (Vec<T>)((I)x & ~(I)splat<T>(T(-0.0)));
+}
+template <class T>
+HB_INLINE Vec<T> vcopysign(Vec<T> x, Vec<T> sign) {
+  typedef Vec<IntOf<T>> I;
+  const I mask = (I)splat<T>(T(-0.0));
+  return (Vec<T>)(((I)x & ~mask) | ((I)sign & mask));
+}
+// NaN if either is, as NumPy's maximum and minimum.
+template <class T>
+HB_INLINE Vec<T> vmax(Vec<T> a, Vec<T> b) {
+  return ((a > b) | (a != a)) ? a : b;
+}
+template <class T>
+HB_INLINE Vec<T> vmin(Vec<T> a, Vec<T> b) {
+  return ((a < b) | (a != a)) ? a : b;
+}
+// 2^n, for exponents of normal numbers
+template <class T>
+HB_INLINE Vec<T> vpow2(Vec<IntOf<T>> n) {
+  return (Vec<T>)((n + FloatTraits<T>::kBias) << FloatTraits<T>::kMantissa);
+}
+
+#define HB_PER_LANE(T, builtin)                             \
+  Vec<T> y;                                                 \
+  for (int i = 0; i < kLanes<T>; ++i) y[i] = builtin(x[i]); \
+  return y;
+// (All-ones masks: gcc 12 warns about the plain AVX-512 intrinsics.)
+#if HB_VEC_BYTES == 64
+#define HB_ROUNDING(name, mode, T, builtin)                                  \
+  HB_INLINE Vec<T> name(Vec<T> x) {                                          \
+    if constexpr (sizeof(T) == 4)                                            \
+      return (Vec<T>)_mm512_maskz_roundscale_ps(__mmask16(-1), (__m512)x,    \
+                                                (mode) | _MM_FROUND_NO_EXC); \
+    else                                                                     \
+      return (Vec<T>)_mm512_maskz_roundscale_pd(__mmask8(-1), (__m512d)x,    \
+                                                (mode) | _MM_FROUND_NO_EXC); \
+  }
+#elif HB_VEC_BYTES == 32
+#define HB_ROUNDING(name, mode, T, builtin)                                   \
+  HB_INLINE Vec<T> name(Vec<T> x) {                                           \
+    if constexpr (sizeof(T) == 4)                                             \
+      return (Vec<T>)_mm256_round_ps((__m256)x, (mode) | _MM_FROUND_NO_EXC);  \
+    else                                                                      \
+      return (Vec<T>)_mm256_round_pd((__m256d)x, (mode) | _MM_FROUND_NO_EXC); \
+  }
+#elif defined(__SSE4_1__)
+#define HB_ROUNDING(name, mode, T, builtin)                                \
+  HB_INLINE Vec<T> name(Vec<T> x) {                                        \
+    if constexpr (sizeof(T) == 4)                                          \
+      return (Vec<T>)_mm_round_ps((__m128)x, (mode) | _MM_FROUND_NO_EXC);  \
+    else                                                                   \
+      return (Vec<T>)_mm_round_pd((__m128d)x, (mode) | _MM_FROUND_NO_EXC); \
+  }
+#else
+#define HB_ROUNDING(name, mode, T, builtin) \
+  HB_INLINE Vec<T> name(Vec<T> x) { HB_PER_LANE(T, builtin) }
+#endif
+HB_ROUNDING(vfloor, _MM_FROUND_TO_NEG_INF, float, __builtin_floorf)
+HB_ROUNDING(vfloor, _MM_FROUND_TO_NEG_INF, double, __builtin_floor)
+HB_ROUNDING(vceil, _MM_FROUND_TO_POS_INF, float, __builtin_ceilf)
+HB_ROUNDING(vceil, _MM_FROUND_TO_POS_INF, double, __builtin_ceil)
+HB_ROUNDING(vtrunc, _MM_FROUND_TO_ZERO, float, __builtin_truncf)
+HB_ROUNDING(vtrunc, _MM_FROUND_TO_ZERO, double, __builtin_trunc)
+HB_ROUNDING(vround, _MM_FROUND_TO_NEAREST_INT, float, __builtin_rintf)
+HB_ROUNDING(vround, _MM_FROUND_TO_NEAREST_INT, double, __builtin_rint)
+#undef HB_ROUNDING
+
+HB_INLINE Vec<float> vsqrt(Vec<float> x) {
+#if HB_VEC_BYTES == 64
+  return (Vec<float>)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)x);
+#elif HB_VEC_BYTES == 32
+  return (Vec<float>)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE4_1__)
+  return (Vec<float>)_mm_sqrt_ps((__m128)x);
+#else
+  HB_PER_LANE(float, __builtin_sqrtf)
+#endif
+}
+HB_INLINE Vec<double> vsqrt(Vec<double> x) {
+#if HB_VEC_BYTES == 64
+  return (Vec<double>)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)x);
+#elif HB_VEC_BYTES == 32
+  return (Vec<double>)_mm256_sqrt_pd((__m256d)x);
+#elif defined(__SSE4_1__)
+  return (Vec<double>)_mm_sqrt_pd((__m128d)x);
+#else
+  HB_PER_LANE(double, __builtin_sqrt)
+#endif
+}
+#undef HB_PER_LANE
+
+// (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2
+HB_INLINE Vec<float> exp_tail(Vec<float> r) {
+  constexpr float c[] = {1 / 2.f, 1 / 6.f, 1 / 24.f, 1 / 120.f, 1 / 720.f, 1 / 5040.f};
+  return polynomial<float>(r, c);
+}
+HB_INLINE Vec<double> exp_tail(Vec<double> r) {
+  constexpr double c[] = {1 / 2.,       1 / 6.,        1 / 24.,        1 / 120.,
+                          1 / 720.,     1 / 5040.,     1 / 40320.,     1 / 362880.,
+                          1 / 3628800., 1 / 39916800., 1 / 479001600., 1 / 6227020800.};
+  return polynomial<double>(r, c);
+}
+// x = n ln 2 + r
+template <class T>
+struct ExpReduced {
+  Vec<T> r;
+  Vec<IntOf<T>> n;
+};
+template <class T>
+HB_INLINE ExpReduced<T> exp_reduce(Vec<T> x) {
+  typedef FloatTraits<T> F;
+  typedef Vec<IntOf<T>> I;
+  const Vec<T> shifted = x * T(1.4426950408889634) + F::kRound;
+  const Vec<T> n = shifted - F::kRound;
+  return {(x - n * F::kLn2Hi) - n * F::kLn2Lo, (I)shifted - (I)splat<T>(F::kRound)};
+}
+
+// 1.5 ulp. Scaled in two steps, so that subnormal results are right.
+template <class T>
+HB_INLINE Vec<T> vexp(Vec<T> x) {
+  constexpr T lo = sizeof(T) == 4 ? T(-104) : T(-746), hi = sizeof(T) == 4 ? T(89) : T(710);
+  x = x < lo ? splat<T>(lo) : x;
+  x = x > hi ? splat<T>(hi) : x;
+  const ExpReduced<T> e = exp_reduce<T>(x);
+  const Vec<T> p = T(1) + (e.r + e.r * e.r * exp_tail(e.r));
+  const Vec<IntOf<T>> half = e.n >> 1;
+  return p * vpow2<T>(half) * vpow2<T>(e.n - half);
+}
+// 2 ulp
+template <class T>
+HB_INLINE Vec<T> vexpm1(Vec<T> x) {
+  constexpr T lo = sizeof(T) == 4 ? T(-20) : T(-40), hi = sizeof(T) == 4 ? T(89) : T(710);
+  Vec<T> z = x < lo ? splat<T>(lo) : x;
+  z = z > hi ? splat<T>(hi) : z;
+  const ExpReduced<T> e = exp_reduce<T>(z);
+  const Vec<T> p = e.r + e.r * e.r * exp_tail(e.r);
+  const Vec<T> s = vpow2<T>(e.n - 1);
+  const Vec<T> y = T(2) * (s * p + (s - T(0.5)));
+  return vabs<T>(x) < FloatTraits<T>::kEpsilon / 4 ? x : y;  // keeps -0 and subnormal numbers
+}
+
+// log(1 + f) without its leading f - f^2/2 part: for m = 1 + f in [sqrt(1/2), sqrt(2))
+HB_INLINE Vec<float> log_tail(Vec<float> f, Vec<float> z) {
+  constexpr float c[] = {0.333333126f,   -0.250000096f,  0.2000211873f,
+                         -0.1666799567f, 0.1421955091f,  -0.1240559142f,
+                         0.118881746f,   -0.1167564131f, 0.06746601326f};
+  return f * z * polynomial<float>(f, c);
+}
+HB_INLINE Vec<double> log_tail(Vec<double> f, Vec<double> z) {
+  constexpr double c[] = {2 / 3.,  2 / 5.,  2 / 7.,  2 / 9.,  2 / 11.,
+                          2 / 13., 2 / 15., 2 / 17., 2 / 19., 2 / 21.};
+  const Vec<double> s = f / (f + 2.0), s2 = s * s;
+  return s * (0.5 * z + s2 * polynomial<double>(s2, c));
+}
+// x = 2^e m; returns log(m) in two parts: f - z / 2 + tail
+template <class T>
+struct LogReduced {
+  Vec<T> f, z, tail, e;
+};
+template <class T>
+HB_INLINE LogReduced<T> log_reduce(Vec<T> x) {
+  typedef FloatTraits<T> F;
+  typedef Vec<IntOf<T>> I;
+  constexpr T up = sizeof(T) == 4 ? T(0x1p24) : T(0x1p54);
+  const I subnormal = x < F::kMin;
+  x = subnormal ? x * up : x;
+  const I offset = ((I)x - F::kSqrtHalf) >> F::kMantissa;
+  const Vec<T> f = (Vec<T>)((I)x - (offset << F::kMantissa)) - T(1);
+  const I e = subnormal ? offset - (sizeof(T) == 4 ? 24 : 54) : offset;
+  return {f, f * f, log_tail(f, f * f), __builtin_convertvector(e, Vec<T>)};
+}
+template <class T>
+HB_INLINE Vec<T> log_special(Vec<T> x, Vec<T> y) {
+  const Vec<T> inf = splat<T>(T(__builtin_inf())), nan = splat<T>(T(__builtin_nan("")));
+  y = x > T(0) ? y : (x == T(0) ? -inf : nan);
+  return x == inf ? inf : y;
+}
+// 1.5 ulp
+template <class T>
+HB_INLINE Vec<T> vlog(Vec<T> x) {
+  typedef FloatTraits<T> F;
+  const LogReduced<T> l = log_reduce<T>(x);
+  const Vec<T> y = ((l.tail + l.e * F::kLn2Lo) - T(0.5) * l.z) + l.f + l.e * F::kLn2Hi;
+  return log_special<T>(x, y);
+}
+// 2 ulp; exact for powers of two
+template <class T>
+HB_INLINE Vec<T> vlog2(Vec<T> x) {
+  const LogReduced<T> l = log_reduce<T>(x);
+  const Vec<T> y = (l.f + (l.tail - T(0.5) * l.z)) * T(1.4426950408889634) + l.e;
+  return log_special<T>(x, y);
+}
+// 2 ulp: log(u) for u = 1 + x rounded, and the rounding error over u.
+template <class T>
+HB_INLINE Vec<T> vlog1p(Vec<T> x) {
+  const Vec<T> u = T(1) + x;
+  const Vec<T> lost = vabs<T>(x) < T(1) ? x - (u - T(1)) : T(1) - (u - x);
+  const Vec<T> y = vlog<T>(u) + ((u < T(0x1p24)) & (u > T(0)) ? lost / u : Vec<T>{});
+  return vabs<T>(x) < FloatTraits<T>::kEpsilon / 4 ? x : y;
+}
+
+// -t / (t + 2) with t = e^(-2|x|) - 1: 3 ulp
+template <class T>
+HB_INLINE Vec<T> vtanh(Vec<T> x) {
+  const Vec<T> t = vexpm1<T>(T(-2) * vabs<T>(x));
+  return vcopysign<T>(-t / (t + T(2)), x);
+}
+// 2.5 ulp; e^-|x| never overflows, and small results keep their digits
+template <class T>
+HB_INLINE Vec<T> vsigmoid(Vec<T> x) {
+  const Vec<T> e = vexp<T>(-vabs<T>(x));
+  const Vec<T> r = T(1) / (T(1) + e);
+  return x < T(0) ? e * r : r;
+}
+
+// Odd polynomial below 1; above, 1 - e^q(x), q fitted to log erfc: 2 ulp
+HB_INLINE Vec<float> verf(Vec<float> x) {
+  constexpr float small[] = {1.128379166f,    -0.3761262582f,    0.1128358515f,   -0.02685381187f,
+                             0.005188327559f, -0.0008010192514f, 7.853857682e-05f};
+  constexpr float large[] = {0.000188038166f,  -1.129578416f,    -0.6332199082f,
+                             -0.1084185629f,   0.02520824861f,   -0.004204559178f,
+                             0.0004413358896f, -2.168681291e-05f};
+  const Vec<float> a = vabs<float>(x);
+  const Vec<float> b = a > 4.f ? splat<float>(4.f) : a;
+  const Vec<float> tail = 1.f - vexp<float>(polynomial<float>(b, large));
+  return a < 1.f ? x * polynomial<float>(x * x, small) : vcopysign<float>(tail, x);
+}
+
+// Sine (quadrant 0) or cosine (quadrant 1) for |x| <= 8192: 1.5 ulp. Reduced by pi/2 in four parts,
+// the first three short enough for exact products.
+HB_INLINE Vec<float> vsin_reduced(Vec<float> x, int quadrant) {
+  typedef Vec<int32_t> I;
+  constexpr float kRound = FloatTraits<float>::kRound;
+  const Vec<float> shifted = x * 0.636619772367581f + kRound;
+  const Vec<float> n = shifted - kRound;
+  const I q = (I)shifted + quadrant;  // the low bits are those of n
+  Vec<float> r = x - n * 0x1.92p0f;
+  r = r - n * 0x1.fb4p-12f;
+  r = r - n * 0x1.444p-24f;
+  r = r - n * 0x1.68c234p-39f;
+  constexpr float sine[] = {-1 / 6.f, 1 / 120.f, -1 / 5040.f, 1 / 362880.f};
+  constexpr float cosine[] = {-1 / 2.f, 1 / 24.f, -1 / 720.f, 1 / 40320.f, -1 / 3628800.f};
+  const Vec<float> z = r * r;
+  const Vec<float> s = r + r * z * polynomial<float>(z, sine);
+  const Vec<float> c = 1.f + z * polynomial<float>(z, cosine);
+  const Vec<float> y = (q & 1) == 0 ? s : c;
+  return (Vec<float>)((I)y ^ ((q & 2) << 30));
+}
+template <int quadrant>
+HB_INLINE Vec<float> vsin_or_cos(Vec<float> x) {
+  Vec<float> y = vsin_reduced(x, quadrant);
+  const Vec<int32_t> far = ~(vabs<float>(x) <= 8192.f);
+  int any = 0;
+  for (int i = 0; i < kLanes<float>; ++i) any |= far[i];
+  if (__builtin_expect(any, 0)) {
+    for (int i = 0; i < kLanes<float>; ++i)
+      if (far[i]) y[i] = quadrant == 0 ? __builtin_sinf(x[i]) : __builtin_cosf(x[i]);
+  }
+  if (quadrant == 0) y = x == 0.f ? x : y;  // -0
+  return y;
+}
+HB_INLINE Vec<float> vsin(Vec<float> x) { return vsin_or_cos<0>(x); }
+HB_INLINE Vec<float> vcos(Vec<float> x) { return vsin_or_cos<1>(x); }
+
+}  // namespace
+}  // namespace hb::HB_ISA
