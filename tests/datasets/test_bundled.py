@@ -57,7 +57,9 @@ def test_split_is_fixed_and_stratified(name):
     if name == "diabetes":
         edges = np.quantile(np.concatenate([y_train, y_test]), np.linspace(0, 1, 11)[1:-1])
         y_train, y_test = np.digitize(y_train, edges), np.digitize(y_test, edges)
-    for label, count in zip(*np.unique(np.concatenate([y_train, y_test]), return_counts=True)):
+    for label, count in zip(
+        *np.unique(np.concatenate([y_train, y_test]), return_counts=True), strict=True
+    ):
         assert abs(np.sum(y_test == label) - count / 5) < 1.5, label
     # neither part may be sorted by class: validation_split takes the last samples of an array
     tail = y_train[-len(y_train) // 4 :]
