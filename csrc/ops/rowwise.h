@@ -1,0 +1,121 @@
+// Kernels over rows: [rows, n] tensors of any float dtype, n contiguous, where a row stays in L1
+// between its passes. float16 and bfloat16 rows are widened into scratch and narrowed from it, so
+// the row functions see float and double only.
+#pragma once
+#include "ops/element.h"
+#include "simd/math.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+// Part of a vector at the end of a row; the other lanes hold `fill`.
+template <class C>
+HB_INLINE Vec<C> load_part(const C* p, int64_t n, C fill) {
+  Vec<C> v = splat<C>(fill);
+  memcpy(&v, p, size_t(n) * sizeof(C));
+  return v;
+}
+template <class C>
+HB_INLINE void store_part(C* p, Vec<C> v, int64_t n) {
+  memcpy(p, &v, size_t(n) * sizeof(C));
+}
+
+// f(i, count): for full vectors (count = kLanes) and the rest.
+template <class C, class F>
+HB_INLINE void each_vector(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) f(i, int64_t(kLanes<C>));
+  if (i < n) f(i, n - i);
+}
+template <class C>
+HB_INLINE Vec<C> load_n(const C* p, int64_t count, C fill) {
+  return count == kLanes<C> ? load(p) : load_part(p, count, fill);
+}
+template <class C>
+HB_INLINE void store_n(C* p, Vec<C> v, int64_t count) {
+  if (count == kLanes<C>) {
+    store(p, v);
+  } else {
+    store_part(p, v, count);
+  }
+}
+
+template <class C>
+HB_INLINE C sum_lanes(Vec<C> v) {
+  for (int w = kLanes<C> / 2; w > 0; w /= 2) {
+    for (int i = 0; i < w; ++i) v[i] += v[i + w];
+  }
+  return v[0];
+}
+template <class C>
+HB_INLINE C max_lanes(Vec<C> v) {  // NaN wins
+  C m = v[0];
+  for (int i = 1; i < kLanes<C>; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
+  return m;
+}
+// Sum of f(i, count) over a row, where f gives 0 in lanes past the end.
+template <class C, class F>
+HB_INLINE C row_sum(int64_t n, const F& f) {
+  Vec<C> total{};
+  each_vector<C>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) { total += f(i, count); });
+  return sum_lanes<C>(total);
+}
+
+template <class T>
+HB_INLINE void widen_row(const T* from, Compute<T>* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = widened(from[i]);
+}
+template <class T>
+HB_INLINE void narrow_row(const Compute<T>* from, T* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = narrowed<T>(from[i]);
+}
+constexpr bool is_half(DType t) { return t == DType::F16 || t == DType::BF16; }
+
+// A kernel with kIn inputs of [rows, n] and one such output (or none: kOut = 0).
+template <int kIn, int kOut>
+struct RowKernel {
+  int64_t rows, n, per_task;
+  DType dtype;
+  RowKernel(Prepare& p, const TensorSpec& x) : dtype(x.dtype) {
+    if (x.rank < 1) fail("at least one axis");
+    n = x.shape[x.rank - 1];
+    rows = n == 0 ? 0 : num_elements(x) / n;
+    per_task = (8 << 10) / (n + 1) + 1;
+    if (is_half(dtype)) p.scratch_bytes = size_t(num_threads()) * buffer() * sizeof(float);
+  }
+  size_t buffer() const { return size_t(kIn + kOut) * size_t(n); }
+
+  // f(row, in[kIn], out), in float or double.
+  template <class F>
+  void each_row(const Call& c, const int (&inputs)[kIn], const F& f) const {
+    const int64_t tasks = (rows + per_task - 1) / per_task;
+    with_float_type(dtype, [&]<class T>(T) {
+      typedef Compute<T> C;
+      parallel_for(tasks, [&](int64_t task, int worker) {
+        const int64_t end = min_of(rows, (task + 1) * per_task);
+        for (int64_t r = task * per_task; r < end; ++r) {
+          const C* in[kIn];
+          T* out = kOut ? static_cast<T*>(c.outputs[0]) + r * n : nullptr;
+          if constexpr (sizeof(T) == sizeof(C)) {
+            for (int i = 0; i < kIn; ++i) {
+              in[i] = static_cast<const T*>(c.inputs[inputs[i]]) + r * n;
+            }
+            f(r, in, out);
+          } else {
+            C* buf = static_cast<C*>(c.scratch) + size_t(worker) * buffer();
+            for (int i = 0; i < kIn; ++i) {
+              widen_row(static_cast<const T*>(c.inputs[inputs[i]]) + r * n, buf + i * n, n);
+              in[i] = buf + i * n;
+            }
+            f(r, in, buf + kIn * n);
+            if (kOut) narrow_row(buf + kIn * n, out, n);
+          }
+        }
+      });
+    });
+  }
+};
+
+}  // namespace
+}  // namespace hb::HB_ISA

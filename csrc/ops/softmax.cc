@@ -1,0 +1,220 @@
+// Softmax over the last axis and what is made of it: log_softmax, cross entropy from logits with
+// dense or integer targets, and the gradients.
+//
+//   m = max_j x[j], s = sum_j e^(x[j] - m)
+//   softmax = e^(x - m) / s      log_softmax = x - m - log s
+//   cross entropy = sum_j t[j] (m + log s - x[j])
+//
+// One task per block of rows; a row stays in L1 between its passes, so the floor is one read and
+// one write of memory. Cross entropy writes one number per row: no copy of the logits is made, and
+// its gradient recomputes the probabilities from them.
+#include "ops/rowwise.h"
+
+HB_KERNELS_BEGIN
+
+template <class C>
+HB_INLINE C row_max(const C* x, int64_t n) {
+  const C lowest = Limits<C>::lowest();
+  Vec<C> m = splat<C>(lowest);
+  each_vector<C>(
+      n, [&](int64_t i, int64_t count)
+             __attribute__((always_inline)) { m = vmax<C>(load_n(x + i, count, lowest), m); });
+  return max_lanes<C>(m);
+}
+// Sum of e^(x - m); stored as well if y is not null.
+template <bool kStore, class C>
+HB_INLINE C exp_sum(const C* x, C m, C* y, int64_t n) {
+  return row_sum<C>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        Vec<C> e = vexp<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
+        if (kStore) store_n(y + i, e, count);
+        if (count < kLanes<C>) {
+          for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
+        }
+        return e;
+      });
+}
+template <class C>
+HB_INLINE C log_of(C x) {
+  return vlog<C>(splat<C>(x))[0];
+}
+template <class C, class F>
+HB_INLINE void map_row(C* y, int64_t n, const F& f) {
+  each_vector<C>(
+      n, [&](int64_t i, int64_t count)
+             __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
+}
+
+struct Softmax : RowKernel<1, 1> {
+  explicit Softmax(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0}, [&]<class C>(int64_t, const C* const* in, C* y) {
+      const C s = exp_sum<true>(in[0], row_max(in[0], n), y, n), scale = C(1) / s;
+      map_row(y, n, [&](int64_t i, int64_t count) { return load_n(y + i, count, C(0)) * scale; });
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(softmax, Softmax, kAllFloat)
+
+struct LogSoftmax : RowKernel<1, 1> {
+  explicit LogSoftmax(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0}, [&]<class C>(int64_t, const C* const* in, C* y) {
+      const C* x = in[0];
+      const C m = row_max(x, n), log_s = log_of(exp_sum<false>(x, m, y, n));
+      map_row(y, n,
+              [&](int64_t i, int64_t count) { return (load_n(x + i, count, C(0)) - m) - log_s; });
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(log_softmax, LogSoftmax, kAllFloat)
+
+// inputs: y, dy. dx = y (dy - sum_j y[j] dy[j]).
+struct SoftmaxGrad : RowKernel<2, 1> {
+  explicit SoftmaxGrad(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0, 1}, [&]<class C>(int64_t, const C* const* in, C* dx) {
+      const C *y = in[0], *dy = in[1];
+      const C total = row_sum<C>(n, [&](int64_t i, int64_t count) {
+        return load_n(y + i, count, C(0)) * load_n(dy + i, count, C(0));
+      });
+      map_row(dx, n, [&](int64_t i, int64_t count) {
+        return load_n(y + i, count, C(0)) * (load_n(dy + i, count, C(0)) - total);
+      });
+    });
+  }
+};
+HB_CPU_KERNEL_IF(softmax_grad, SoftmaxGrad, kAllFloat, 3u, nullptr)
+
+// inputs: y, dy. dx = dy - e^y sum_j dy[j].
+struct LogSoftmaxGrad : RowKernel<2, 1> {
+  explicit LogSoftmaxGrad(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0, 1}, [&]<class C>(int64_t, const C* const* in, C* dx) {
+      const C *y = in[0], *dy = in[1];
+      const C total =
+          row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(dy + i, count, C(0)); });
+      map_row(dx, n, [&](int64_t i, int64_t count) {
+        return load_n(dy + i, count, C(0)) - vexp<C>(load_n(y + i, count, C(0))) * total;
+      });
+    });
+  }
+};
+HB_CPU_KERNEL_IF(log_softmax_grad, LogSoftmaxGrad, kAllFloat, 3u, nullptr)
+
+// One number per row, of the logits' dtype.
+struct PerRow {
+  template <class C>
+  static HB_INLINE C get(DType dtype, const void* p, int64_t r) {
+    switch (dtype) {
+      case DType::F16:
+        return C(f16_to_f32(static_cast<const uint16_t*>(p)[r]));
+      case DType::BF16:
+        return C(bf16_to_f32(static_cast<const uint16_t*>(p)[r]));
+      default:
+        return static_cast<const C*>(p)[r];
+    }
+  }
+  template <class C>
+  static HB_INLINE void set(DType dtype, void* p, int64_t r, C x) {
+    switch (dtype) {
+      case DType::F16:
+        static_cast<uint16_t*>(p)[r] = f32_to_f16(float(x));
+        break;
+      case DType::BF16:
+        static_cast<uint16_t*>(p)[r] = f32_to_bf16(float(x));
+        break;
+      default:
+        static_cast<C*>(p)[r] = x;
+    }
+  }
+};
+
+// int32 labels in [0, n), checked before any use.
+static const int32_t* checked_labels(const void* data, int64_t rows, int64_t n) {
+  const int32_t* labels = static_cast<const int32_t*>(data);
+  int32_t lo = 0, hi = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    lo = labels[r] < lo ? labels[r] : lo;
+    hi = labels[r] > hi ? labels[r] : hi;
+  }
+  if (rows > 0 && (lo < 0 || hi >= n)) {
+    fail("class index %d is out of range; expected 0 <= index < %lld, the number of logits",
+         int(lo < 0 ? lo : hi), (long long)n);
+  }
+  return labels;
+}
+static void expect_labels(const TensorSpec& labels, int64_t rows) {
+  if (labels.dtype != DType::I32 || num_elements(labels) != rows) fail("one int32 label per row");
+}
+
+// inputs: logits [rows, n], labels int32 [rows]; output: loss [rows].
+struct SparseSoftmaxCrossentropy : RowKernel<1, 0> {
+  explicit SparseSoftmaxCrossentropy(Prepare& p) : RowKernel(p, p.inputs[0]) {
+    expect_labels(p.inputs[1], rows);
+  }
+  void run(const Call& c) const {
+    const int32_t* labels = checked_labels(c.inputs[1], rows, n);
+    each_row(c, {0}, [&]<class C>(int64_t r, const C* const* in, C*) {
+      const C* x = in[0];
+      const C m = row_max(x, n), log_s = log_of(exp_sum<false, C>(x, m, nullptr, n));
+      PerRow::set<C>(dtype, c.outputs[0], r, log_s - (x[labels[r]] - m));
+    });
+  }
+};
+HB_CPU_KERNEL(sparse_softmax_crossentropy, SparseSoftmaxCrossentropy, kAllFloat)
+
+// inputs: logits, labels, dy [rows]; output: (softmax - one_hot) dy.
+struct SparseSoftmaxCrossentropyGrad : RowKernel<1, 1> {
+  explicit SparseSoftmaxCrossentropyGrad(Prepare& p) : RowKernel(p, p.inputs[0]) {
+    expect_labels(p.inputs[1], rows);
+  }
+  void run(const Call& c) const {
+    const int32_t* labels = checked_labels(c.inputs[1], rows, n);
+    each_row(c, {0}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
+      const C dy = PerRow::get<C>(dtype, c.inputs[2], r);
+      const C s = exp_sum<true>(in[0], row_max(in[0], n), dx, n), scale = dy / s;
+      map_row(dx, n, [&](int64_t i, int64_t count) { return load_n(dx + i, count, C(0)) * scale; });
+      dx[labels[r]] -= dy;
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_grad, SparseSoftmaxCrossentropyGrad, kAllFloat)
+
+// inputs: logits [rows, n], targets [rows, n]; output: loss [rows].
+struct SoftmaxCrossentropy : RowKernel<2, 0> {
+  explicit SoftmaxCrossentropy(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C*) {
+      const C *x = in[0], *t = in[1];
+      const C m = row_max(x, n), log_s = log_of(exp_sum<false, C>(x, m, nullptr, n));
+      const C loss = row_sum<C>(n, [&](int64_t i, int64_t count) {
+        const Vec<C> w = load_n(t + i, count, C(0));
+        const Vec<C> cost = log_s - (load_n(x + i, count, m) - m);
+        return w == C(0) ? w : w * cost;  // a logit of -inf that is not asked for costs nothing
+      });
+      PerRow::set<C>(dtype, c.outputs[0], r, loss);
+    });
+  }
+};
+HB_CPU_KERNEL(softmax_crossentropy, SoftmaxCrossentropy, kAllFloat)
+
+// inputs: logits, targets, dy [rows]; output: (softmax sum_j t[j] - t) dy.
+struct SoftmaxCrossentropyGrad : RowKernel<2, 1> {
+  explicit SoftmaxCrossentropyGrad(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
+      const C *x = in[0], *t = in[1];
+      const C dy = PerRow::get<C>(dtype, c.inputs[2], r), m = row_max(x, n);
+      const C total =
+          row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(t + i, count, C(0)); });
+      const C scale = dy * total / exp_sum<false, C>(x, m, nullptr, n);
+      map_row(dx, n, [&](int64_t i, int64_t count) {
+        return vexp<C>(load_n(x + i, count, m) - m) * scale - load_n(t + i, count, C(0)) * dy;
+      });
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(softmax_crossentropy_grad, SoftmaxCrossentropyGrad, kAllFloat)
+
+HB_KERNELS_END
