@@ -107,7 +107,8 @@ struct Prepare {
 };
 
 // Given to a kernel at every run. Output buffers never overlap inputs, except where the
-// registration allows it (inplace). Buffers and scratch are 64-byte aligned.
+// registration allows it (inplace). Scratch is 64-byte aligned; inputs that a user handed in may be
+// aligned to their item size only.
 struct Call {
   const void* const* inputs;
   void* const* outputs;
@@ -117,7 +118,9 @@ struct Call {
 struct KernelDef {
   const char* op;
   uint32_t dtypes;   // set of dtypes of input 0 (of output 0 for an op without inputs)
-  uint32_t inplace;  // bit i: output 0 may use the buffer of input i (if of the same byte size)
+  // bit i: output 0 may use the buffer of input i (if of the same byte size); ~0u: every output may
+  // use the buffer of every input of the same shape and item size
+  uint32_t inplace;
   bool (*supports)(const Prepare&);  // null: everything
   void* (*create)(Prepare&);
   void (*run)(const void* kernel, const Call&);

@@ -1,0 +1,28 @@
+// Many steps of one program over in-memory arrays, without Python in between.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "runtime/program.h"
+
+namespace hb {
+
+// Arrays with the samples along the first axis, dense. Step k takes the rows
+// index[k·batch … (k+1)·batch) of every array (in order, and without a copy, if index is null) as
+// the inputs of the program.
+struct Epoch {
+  std::vector<const char*> arrays;
+  std::vector<size_t> row_bytes;
+  int64_t num_samples;
+  const int64_t* index;  // [≥ (first + count)·batch] or null
+  int64_t batch;
+  // For each output of the program, where its rows go ([num_samples or more, …]), or null.
+  std::vector<char*> outputs;
+};
+
+// Runs steps [first, first + count); returns the outputs of the last one. `keep_going` is asked
+// between steps, at most every 50 ms; when it says no, the run ends early. `done` counts steps.
+std::vector<Tensor> run_epoch(Program& program, const Epoch& epoch, int64_t first, int64_t count,
+                              const std::function<bool()>& keep_going, int64_t* done);
+
+}  // namespace hb

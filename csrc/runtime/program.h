@@ -1,0 +1,110 @@
+// A compiled graph: a flat list of prepared instructions over one planned arena.
+//
+// Python lowers a graph to a ProgramSpec (slots with concrete shapes, instructions in order). The
+// constructor prepares every kernel once, decides where each slot lives (input, constant, variable,
+// output, or an offset in the arena; views share their source) and lets updates of variables and
+// element-wise results be written in place where no reader is left. A run only fills a pointer
+// table and calls the kernels: no allocation but the outputs, no lock but the arena's.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/attrs.h"
+#include "runtime/tensor.h"
+
+namespace hb {
+
+class Program;
+
+struct InstructionSpec {
+  std::string op;
+  std::vector<int> inputs, outputs;  // slots
+  Attrs attrs;
+  std::vector<std::shared_ptr<Program>> children;  // bodies of control flow
+  std::function<void(const Call&)> host;           // op "host": runs in Python
+  std::string where;                               // the user's line, for errors
+};
+
+struct ProgramSpec {
+  std::vector<TensorSpec> slots;
+  std::vector<int> inputs;
+  std::vector<std::pair<int, Tensor>> constants;
+  std::vector<std::pair<int, std::shared_ptr<Variable>>> variables;
+  std::vector<InstructionSpec> instructions;
+  std::vector<int> outputs;
+  // (variable slot, slot of its new value). The new value is the result of an instruction and is
+  // the update of one variable only (Python inserts a copy where that would not hold).
+  std::vector<std::pair<int, int>> updates;
+};
+
+// One prepared step of a program.
+class Instruction {
+ public:
+  virtual ~Instruction() = default;
+  virtual void run(const Call& call) const = 0;
+  size_t scratch_bytes = 0;
+  uint32_t inplace = 0;  // as KernelDef::inplace
+  std::string label;     // op and level, for plans and profiles
+};
+
+class Program {
+ public:
+  explicit Program(ProgramSpec spec);
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  int num_inputs() const { return int(spec_.inputs.size()); }
+  int num_outputs() const { return int(spec_.outputs.size()); }
+  const TensorSpec& input_spec(int i) const { return spec_.slots[spec_.inputs[i]]; }
+  const TensorSpec& output_spec(int i) const { return spec_.slots[spec_.outputs[i]]; }
+  size_t arena_bytes() const { return arena_bytes_; }
+
+  // Checks the inputs, leases an arena, runs.
+  std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+  // The same on raw memory: outputs are written to the given buffers.
+  void run_into(const void* const* inputs, void* const* outputs);
+  // The same inside an arena that the caller holds (control flow).
+  void run_raw(const void* const* inputs, void* const* outputs, char* arena) const;
+  void check_input(int i, const TensorSpec& got) const;
+
+  // The plan in words: one line an instruction, with kernel, slots and where they live.
+  std::string describe() const;
+
+ private:
+  struct Storage {
+    enum Kind { kUnset, kInput, kConstant, kVariable, kOutput, kArena } kind = kUnset;
+    size_t index = 0;  // which input, constant, …; the offset for kArena
+  };
+  struct Step {
+    std::unique_ptr<Instruction> instruction;
+    int first_operand, num_inputs, num_outputs;
+    size_t scratch_offset;
+  };
+  struct Copy {  // after the last instruction: an output or update that is not written in place
+    Storage from, to;
+    size_t bytes;
+  };
+
+  void prepare_instructions();
+  void plan();
+  int root(int slot) const;
+  [[noreturn]] void rethrow(int instruction, const char* what) const;
+  void* resolve(const Storage& s, const void* const* inputs, void* const* outputs,
+                char* arena) const;
+
+  ProgramSpec spec_;
+  std::vector<int> view_of_;       // [slots] slot this one is a view of, or -1
+  std::vector<Storage> storage_;   // [slots] of roots
+  std::vector<Step> steps_;
+  std::vector<Storage> operands_;  // of all steps, inputs then outputs
+  std::vector<Copy> copies_;
+  std::vector<int> updated_variables_;
+  size_t arena_bytes_ = 0;  // pointer table and temporaries
+  size_t table_bytes_ = 0;
+};
+
+}  // namespace hb

@@ -1,0 +1,58 @@
+#include "runtime/tensor.h"
+
+#include <cstring>
+#include <string>
+
+#include "core/allocator.h"
+
+namespace hb {
+
+std::shared_ptr<Buffer> Buffer::allocate(size_t bytes) {
+  return std::shared_ptr<Buffer>(new Buffer(hb::allocate(bytes), bytes, {}));
+}
+
+std::shared_ptr<Buffer> Buffer::borrow(void* data, size_t bytes, std::function<void()> release) {
+  return std::shared_ptr<Buffer>(new Buffer(data, bytes, std::move(release)));
+}
+
+Buffer::~Buffer() {
+  if (release_)
+    release_();
+  else
+    hb::deallocate(data_, bytes_);
+}
+
+bool same_spec(const TensorSpec& a, const TensorSpec& b) {
+  if (a.dtype != b.dtype || a.rank != b.rank) return false;
+  for (int i = 0; i < a.rank; ++i)
+    if (a.shape[i] != b.shape[i]) return false;
+  return true;
+}
+
+std::string to_string(const TensorSpec& s) {
+  std::string out = dtype_name(s.dtype);
+  out += '[';
+  for (int i = 0; i < s.rank; ++i) {
+    if (i) out += ", ";
+    out += std::to_string(s.shape[i]);
+  }
+  return out + ']';
+}
+
+Tensor Tensor::allocate(const TensorSpec& spec) { return {spec, Buffer::allocate(num_bytes(spec))}; }
+
+void Variable::set(Tensor value) {
+  if (!same_spec(value.spec, value_.spec))
+    fail("assign: expected a value of %s, got %s", to_string(value_.spec).c_str(),
+         to_string(value.spec).c_str());
+  value_ = std::move(value);
+}
+
+void Variable::own(bool keep_content) {
+  if (value_.buffer.use_count() == 1) return;
+  Tensor fresh = Tensor::allocate(value_.spec);
+  if (keep_content) memcpy(fresh.data(), value_.data(), value_.bytes());
+  value_ = std::move(fresh);
+}
+
+}  // namespace hb

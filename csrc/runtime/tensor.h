@@ -1,0 +1,61 @@
+// Host tensors: a shape and a reference-counted buffer. A Tensor is immutable by value; only a
+// Variable's buffer is written in place, and only when nobody else holds it (copy on write).
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/kernel.h"
+
+namespace hb {
+
+// Memory and how to give it back: our own allocation or somebody else's (a NumPy array).
+class Buffer {
+ public:
+  static std::shared_ptr<Buffer> allocate(size_t bytes);
+  static std::shared_ptr<Buffer> borrow(void* data, size_t bytes, std::function<void()> release);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  Buffer(void* data, size_t bytes, std::function<void()> release)
+      : data_(data), bytes_(bytes), release_(std::move(release)) {}
+  void* data_;
+  size_t bytes_;
+  std::function<void()> release_;  // empty: came from hb::allocate
+};
+
+inline size_t num_bytes(const TensorSpec& s) { return size_t(num_elements(s)) * item_bytes(s.dtype); }
+bool same_spec(const TensorSpec& a, const TensorSpec& b);
+std::string to_string(const TensorSpec& s);  // float32[2, 3]
+
+struct Tensor {
+  TensorSpec spec;
+  std::shared_ptr<Buffer> buffer;
+
+  static Tensor allocate(const TensorSpec& spec);
+  void* data() const { return buffer->data(); }
+  size_t bytes() const { return num_bytes(spec); }
+};
+
+// State of a model. `value()` hands out the current buffer without a copy; whoever writes calls
+// `own()` first, which copies if a reader still holds the old value.
+class Variable {
+ public:
+  explicit Variable(Tensor value) : value_(std::move(value)) {}
+  const TensorSpec& spec() const { return value_.spec; }
+  Tensor value() const { return value_; }
+  void set(Tensor value);
+  // Makes the buffer ours alone; copies the content if `keep_content`.
+  void own(bool keep_content);
+  void* data() const { return value_.data(); }
+
+ private:
+  Tensor value_;
+};
+
+}  // namespace hb
