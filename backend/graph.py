@@ -1,0 +1,385 @@
+"""The dataflow graph: nodes in single-assignment form, in topological order.
+
+A `Graph` is what tracing fills and passes rewrite. Shapes are concrete. `Value` is an output of a
+node; calling an op on a Value adds a node to the graph being traced.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import numpy as np
+
+from hornbeam.backend import dtypes
+from hornbeam.backend.tensor import Tensor, TensorLike, from_numpy
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOTS = tuple(
+    {
+        os.path.realpath(os.path.join(p, sub)) + os.sep
+        for p in (_PACKAGE, os.path.join(_PACKAGE, "src", "hornbeam"))
+        for sub in ("layers", "models", "backend", "datasets", "ops", "optimizers", "losses",
+                    "metrics", "callbacks", "utils")
+    }
+) + (os.path.join(_PACKAGE, "src", "hornbeam") + os.sep,)  # fmt: skip
+
+
+class _State(threading.local):
+    graph: Graph | None = None
+
+
+_state = _State()
+
+
+def current_graph() -> Graph | None:
+    """The graph being traced in this thread, or None in eager mode."""
+    return _state.graph
+
+
+def is_tracing() -> bool:
+    return _state.graph is not None
+
+
+def _user_line() -> tuple[str, int] | None:
+    """File and line of the innermost frame outside of hornbeam."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_ROOTS) and "<frozen" not in name:
+            return name, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+class Value(TensorLike):
+    """Symbolic value: an output of a node of the graph being traced."""
+
+    __slots__ = ("node", "index", "shape", "dtype", "_keras_mask")
+
+    def __init__(self, node: Node, index: int, shape: tuple[int, ...], dtype: str):
+        self.node = node
+        self.index = index
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def graph(self) -> Graph:
+        return self.node.graph
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("tensor: len() of a tensor of rank 0")
+        return self.shape[0]
+
+    def __iter__(self):
+        for i in range(len(self)):
+            yield self[i]
+
+    def _no_value(self, what, instead):
+        raise TypeError(
+            f"tracing: {what} needs the values of a tensor ({self.dtype}, shape {self.shape}) that "
+            f"is symbolic while the function is compiled; {instead}, or run eagerly "
+            "(compile(run_eagerly=True))"
+        )
+
+    def __bool__(self):
+        self._no_value(
+            "a Python `if`, `while`, `and`, `or` or `not`",
+            "use ops.where, ops.cond or ops.while_loop",
+        )
+
+    def __float__(self):
+        self._no_value("float()", "keep it a tensor")
+
+    def __int__(self):
+        self._no_value("int()", "keep it a tensor")
+
+    __index__ = __int__
+
+    def __array__(self, *args, **kwargs):
+        self._no_value("a NumPy function", "use the op of the same name in hornbeam.ops")
+
+    def numpy(self):
+        self._no_value("numpy()", "keep it a tensor")
+
+    def __repr__(self):
+        return f"<hornbeam.Value {self.node.op.name} shape={self.shape}, dtype={self.dtype}>"
+
+
+class Node:
+    """One operation: op, inputs, attributes, outputs and the user's line."""
+
+    __slots__ = ("graph", "op", "inputs", "attrs", "outputs", "where")
+
+    def __init__(self, graph, op, inputs, attrs, specs, where):
+        self.graph = graph
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.outputs = tuple(Value(self, i, s.shape, s.dtype) for i, s in enumerate(specs))
+        self.where = where
+
+
+class Graph:
+    """Nodes in topological order, with inputs, variables read, and new values of variables."""
+
+    def __init__(self, parent: Graph | None = None):
+        self.parent = parent
+        self.nodes: list[Node] = []
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.variables: dict = {}  # Variable -> Value of its content at the start
+        self.state: dict = {}  # Variable -> Value of its content now, where assigned
+        self.captured: dict[Value, Value] = {}  # Value of an outer graph -> our input for it
+        self._constants: dict = {}
+
+    # ------------------------------------------------------------------ building
+
+    def add(self, op, inputs, attrs, specs=None, where=None) -> Node:
+        inputs = tuple(v if v.node.graph is self else self.capture(v) for v in inputs)
+        if specs is None:
+            specs = op.specs(inputs, attrs)
+        node = Node(self, op, inputs, attrs, specs, where or _user_line())
+        self.nodes.append(node)
+        return node
+
+    def input(self, shape, dtype) -> Value:
+        from hornbeam.backend.registry import INPUT, Spec
+
+        value = self.add(INPUT, (), {}, [Spec(tuple(shape), dtype)], where=("", 0)).outputs[0]
+        self.inputs.append(value)
+        return value
+
+    def constant(self, tensor: Tensor) -> Value:
+        """Node for a concrete tensor; equal small constants share one."""
+        from hornbeam.backend.registry import CONSTANT, Spec
+
+        key = id(tensor)
+        if tensor.core.nbytes <= 64:
+            key = (tensor.dtype, tensor.shape, tensor.core.array().tobytes())
+        value = self._constants.get(key)
+        if value is None:
+            spec = Spec(tensor.shape, tensor.dtype)
+            node = self.add(CONSTANT, (), {"tensor": tensor}, [spec], where=("", 0))
+            value = self._constants[key] = node.outputs[0]
+        return value
+
+    def capture(self, value: Value) -> Value:
+        """A value of an outer graph, as an input of this one."""
+        if value in self.captured:
+            return self.captured[value]
+        outer = self.parent
+        while outer is not None and outer is not value.node.graph:
+            outer = outer.parent
+        if outer is None:
+            raise ValueError(
+                "tracing: a symbolic value was used outside of the function that made it "
+                f"({value!r}); return it from the function instead of storing it"
+            )
+        if value.node.op.name == "constant":
+            inner = self.constant(value.node.attrs["tensor"])
+        else:
+            inner = self.input(value.shape, value.dtype)
+            self.inputs.pop()  # captures come after the declared inputs
+        self.captured[value] = inner
+        return inner
+
+    def capture_list(self) -> list[tuple[Value, Value]]:
+        """(outer, inner) pairs of captured values that are inputs of this graph."""
+        return [(o, i) for o, i in self.captured.items() if i.node.op.name == "input"]
+
+    def read(self, variable) -> Value:
+        """Content of a variable at this point of the program."""
+        if self.parent is not None:
+            return self.capture(self.root().read(variable))
+        if variable in self.state:
+            return self.state[variable]
+        if variable not in self.variables:
+            from hornbeam.backend.registry import VARIABLE, Spec
+
+            spec = Spec(variable.shape, variable.dtype)
+            node = self.add(VARIABLE, (), {"variable": variable}, [spec], where=("", 0))
+            self.variables[variable] = node.outputs[0]
+        return self.variables[variable]
+
+    def assign(self, variable, value: Value) -> None:
+        if self.parent is not None:
+            raise RuntimeError(
+                f"assign: variable {variable.path!r} cannot be updated inside the body of cond, "
+                "while_loop or scan; make it a loop value and assign it afterwards"
+            )
+        self.read(variable)
+        self.state[variable] = value
+
+    def root(self) -> Graph:
+        graph = self
+        while graph.parent is not None:
+            graph = graph.parent
+        return graph
+
+    # ------------------------------------------------------------------ entering
+
+    def __enter__(self):
+        self._outer = _state.graph
+        _state.graph = self
+        return self
+
+    def __exit__(self, *exc):
+        _state.graph = self._outer
+        del self._outer
+
+    # ------------------------------------------------------------------ printing
+
+    def __str__(self):
+        names: dict[Value, str] = {}
+        lines = []
+        for i, node in enumerate(self.nodes):
+            for v in node.outputs:
+                names[v] = f"%{i}" + (f".{v.index}" if len(node.outputs) > 1 else "")
+            left = ", ".join(f"{names[v]}: {v.dtype}{list(v.shape)}" for v in node.outputs)
+            args = [names.get(v, "?") for v in node.inputs]
+            args += [f"{k}={_short(a)}" for k, a in node.attrs.items() if not k.startswith("_")]
+            lines.append(f"{left} = {node.op.name}({', '.join(args)})")
+        lines.append(f"return {', '.join(names[v] for v in self.outputs)}")
+        lines += [f"{var.path} <- {names[v]}" for var, v in self.state.items()]
+        return "\n".join(lines)
+
+    def to_dot(self) -> str:
+        """The graph in the DOT language of Graphviz."""
+        ids = {node: i for i, node in enumerate(self.nodes)}
+        lines = ["digraph hornbeam {", "  node [shape=box, fontname=sans, fontsize=10];"]
+        for node, i in ids.items():
+            shapes = "\\n".join(f"{v.dtype} {list(v.shape)}" for v in node.outputs)
+            label = node.op.name
+            if label == "variable":
+                label += " " + node.attrs["variable"].path
+            lines.append(f'  n{i} [label="{label}\\n{shapes}"];')
+            lines += [f"  n{ids[v.node]} -> n{i};" for v in node.inputs]
+        for k, v in enumerate(self.outputs):
+            lines += [f'  out{k} [label="output {k}", shape=ellipse];', f"  n{ids[v.node]} -> out{k};"]
+        return "\n".join([*lines, "}"])
+
+
+def _short(attr) -> str:
+    if isinstance(attr, Graph):
+        return f"<{len(attr.nodes)} nodes>"
+    if isinstance(attr, Tensor):
+        return repr(attr.item()) if attr.size == 1 else f"{attr.dtype}{list(attr.shape)}"
+    text = getattr(attr, "path", None) or repr(attr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def format_where(where) -> str:
+    return f"{where[0]}:{where[1]}" if where and where[0] else ""
+
+
+# ---------------------------------------------------------------------- conversion
+
+
+def to_tensor(x, dtype: str | None = None) -> Tensor:
+    """Concrete tensor of `x` (NumPy array, number, nested list, foreign tensor)."""
+    if isinstance(x, Tensor):
+        t = x
+    elif isinstance(x, (bool, int, float)):
+        if dtype is None:
+            dtype = "bool" if isinstance(x, bool) else "int32" if isinstance(x, int) else dtypes.floatx()
+            if dtype == "int32" and not -(2**31) <= x < 2**31:
+                dtype = "int64"
+        return from_numpy(np.asarray(x), dtype)
+    elif isinstance(x, (np.ndarray, np.generic)):
+        return from_numpy(np.asarray(x), dtype)
+    elif isinstance(x, (list, tuple)):
+        t = _from_list(x, dtype)
+        if dtype is None:
+            return t
+    elif hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+        return from_numpy(np.from_dlpack(x), dtype)
+    else:
+        if hasattr(x, "detach"):  # torch: without the gradient history
+            x = x.detach()
+        try:
+            array = np.asarray(x)
+        except Exception as e:
+            raise ValueError(
+                f"convert_to_tensor: cannot convert {type(x).__name__} to a tensor: {e}"
+            ) from e
+        return from_numpy(array, dtype)
+    if dtype is not None and t.dtype != dtype:
+        from hornbeam.backend.tensor import OPS
+
+        return OPS["cast"](t, dtype)
+    return t
+
+
+def _from_list(x, dtype):
+    def plain(item):
+        if isinstance(item, (list, tuple)):
+            return [plain(i) for i in item]
+        return np.asarray(item) if isinstance(item, TensorLike) else item
+
+    try:
+        array = np.asarray(plain(x))
+    except ValueError as e:
+        raise ValueError(f"convert_to_tensor: the nested list is ragged: {e}") from None
+    if dtype is None:
+        has_tensors = _leaf_arrays(x)
+        if not has_tensors and array.dtype == np.float64:
+            dtype = dtypes.floatx()
+        elif not has_tensors and array.dtype == np.int64 and _fits_int32(array):
+            dtype = "int32"
+    return from_numpy(array, dtype)
+
+
+def _fits_int32(a):
+    return a.size == 0 or (a.min() >= -(2**31) and a.max() < 2**31)
+
+
+def _leaf_arrays(x):
+    if isinstance(x, (list, tuple)):
+        return any(_leaf_arrays(i) for i in x)
+    return isinstance(x, (np.ndarray, np.generic, TensorLike))
+
+
+def convert_to_tensor(x, dtype: str | None = None):
+    """Tensor (eager) or Value (while tracing) of anything that holds numbers.
+
+    Python floats become `floatx()`, Python integers int32; arrays keep their dtype.
+    """
+    from hornbeam.backend.variable import Variable
+
+    if dtype is not None:
+        dtype = dtypes.standardize_dtype(dtype)
+    graph = _state.graph
+    if isinstance(x, Variable):
+        x = x.read()
+    if graph is None:
+        if isinstance(x, Value):
+            raise ValueError(
+                f"tracing: {x!r} is symbolic and has no value outside of the function that made "
+                "it; return it from the function instead of storing it"
+            )
+        return to_tensor(x, dtype)
+    if not isinstance(x, Value):
+        if isinstance(x, (list, tuple)) and _has_value(x):
+            from hornbeam.backend.tensor import OPS
+
+            x = OPS["stack"]([convert_to_tensor(i) for i in x])
+        else:
+            if not isinstance(x, Tensor):
+                x = to_tensor(x, dtype)
+            x = graph.constant(x)
+    if dtype is not None and x.dtype != dtype:
+        from hornbeam.backend.tensor import OPS
+
+        return OPS["cast"](x, dtype)
+    return x
+
+
+def _has_value(x):
+    from hornbeam.backend.variable import Variable
+
+    if isinstance(x, (list, tuple)):
+        return any(_has_value(i) for i in x)
+    return isinstance(x, (Value, Variable))

@@ -1,0 +1,27 @@
+"""Rewrites of graphs. Each pass is a function Graph → Graph in a file of its own.
+
+The order: what only differentiation needed goes first (`decompose`), then the graph gets smaller
+(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hornbeam.backend.graph import Graph
+from hornbeam.backend.passes.rewrite import Rewrite as Rewrite
+
+
+def optimize(graph: Graph) -> Graph:
+    """All passes, in order; also over the bodies of control flow."""
+    from hornbeam.backend import executor
+    from hornbeam.backend.passes import cluster, cse, dead, decompose, epilogue, simplify
+
+    trace = executor.debug("passes")
+    for stage in (decompose, dead, simplify, cse, epilogue, dead, cluster):
+        before = len(graph.nodes)
+        graph = stage.run(graph)
+        if trace:
+            name = stage.__name__.rsplit(".", 1)[-1]
+            print(f"--- {name}: {before} -> {len(graph.nodes)} nodes\n{graph}", file=sys.stdout)
+    return graph

@@ -1,0 +1,161 @@
+"""Element-wise nodes of one shape become programs of the tile engine: one pass over memory.
+
+Before: a = x * y; b = exp(a); c = b + 1        After: c = elementwise[mul, exp, add](x, y, 1)
+
+Nodes are joined greedily in topological order. Joining must not make a cycle: no value that a
+cluster needs from outside may itself depend on the cluster (checked by a bounded search backwards).
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from hornbeam.backend.graph import Graph, Node, Value
+from hornbeam.backend.passes.rewrite import Rewrite
+from hornbeam.backend.registry import Spec
+
+_MAX_INSTRUCTIONS = 40
+_MAX_OPERANDS = 24
+_MAX_SEARCH = 400
+
+
+class _Group:
+    """Nodes that become one instruction (a single node at first)."""
+
+    __slots__ = ("members", "first", "last", "shape")
+
+    def __init__(self, index, node):
+        self.members = {index: node}
+        self.first = self.last = index
+        self.shape = node.outputs[0].shape if node.op.elementwise else None
+
+    def outside(self):
+        return {
+            v for n in self.members.values() for v in n.inputs if v.node not in self._nodes()
+        }
+
+    def _nodes(self):
+        return set(self.members.values())
+
+
+def run(graph: Graph) -> Graph:
+    index = {node: i for i, node in enumerate(graph.nodes)}
+    group_of: dict[Node, _Group] = {}
+    for node, i in index.items():
+        group = group_of[node] = _Group(i, node)
+        if group.shape is None:
+            continue
+        for v in node.inputs:
+            other = group_of[v.node]
+            group = group_of[node]
+            if other is not group and other.shape == group.shape and _may_join(other, group, group_of):
+                _join(other, group, group_of)
+    return _emit(graph, group_of, index)
+
+
+def _may_join(a, b, group_of):
+    members = a.members | b.members
+    if len(members) > _MAX_INSTRUCTIONS:
+        return False
+    nodes = set(members.values())
+    outside = {v for n in nodes for v in n.inputs if v.node not in nodes}
+    if len(outside) > _MAX_OPERANDS:
+        return False
+    # Does a value from outside depend on a member?
+    first = min(a.first, b.first)
+    pending = [g for g in {group_of[v.node] for v in outside} if g.last > first]
+    seen = set(pending)
+    while pending:
+        group = pending.pop()
+        if group is a or group is b:
+            return False
+        if len(seen) > _MAX_SEARCH:
+            return False
+        for n in group.members.values():
+            for v in n.inputs:
+                g = group_of[v.node]
+                if g is a or g is b:
+                    return False
+                if g.last > first and g not in seen:
+                    seen.add(g)
+                    pending.append(g)
+    return True
+
+
+def _join(a, b, group_of):
+    for i, node in b.members.items():
+        a.members[i] = node
+        group_of[node] = a
+    a.first = min(a.first, b.first)
+    a.last = max(a.last, b.last)
+
+
+def _emit(graph, group_of, index):
+    groups = list(dict.fromkeys(group_of.values()))
+    waiting = {}  # group -> groups that it still waits for
+    followers: dict[_Group, list[_Group]] = {g: [] for g in groups}
+    for g in groups:
+        before = {group_of[v.node] for n in g.members.values() for v in n.inputs} - {g}
+        waiting[g] = len(before)
+        for other in before:
+            followers[other].append(g)
+    used_outside = set(graph.outputs) | set(graph.state.values())
+    for node in graph.nodes:
+        for v in node.inputs:
+            if group_of[v.node] is not group_of[node]:
+                used_outside.add(v)
+
+    rewrite = Rewrite(graph)
+    # (position, number, group): a group goes where its last member stood, inputs first
+    ready = [(g.last, k, g) for k, g in enumerate(groups) if not waiting[g]]
+    heapq.heapify(ready)
+    number = {g: k for k, g in enumerate(groups)}
+    with rewrite.new:
+        while ready:
+            _, _, g = heapq.heappop(ready)
+            _emit_group(rewrite, g, used_outside)
+            for f in followers[g]:
+                waiting[f] -= 1
+                if not waiting[f]:
+                    heapq.heappush(ready, (f.last, number[f], f))
+    return rewrite.finish()
+
+
+def _emit_group(rewrite, group, used_outside):
+    nodes = [group.members[i] for i in sorted(group.members)]
+    m = rewrite.mapping
+    if len(nodes) == 1:
+        (node,) = nodes
+        if not node.inputs and node.op.name in ("input", "constant", "variable"):
+            rewrite.copy_leaf(node)
+            return
+        out = rewrite.copy(node, tuple(m[v] for v in node.inputs))
+        m.update(zip(node.outputs, out, strict=True))
+        return
+    from hornbeam.backend.executor import CLUSTER
+
+    inside = set(nodes)
+    inputs: dict[Value, int] = {}
+    for node in nodes:
+        for v in node.inputs:
+            if v.node not in inside:
+                inputs.setdefault(v, len(inputs))
+    ids = dict(inputs)
+    fns, arity, args, dtypes = [], [], [], []
+    for node in nodes:
+        fns.append(node.op.name)
+        arity.append(len(node.inputs))
+        args += [ids[v] for v in node.inputs]
+        dtypes.append(node.outputs[0].dtype)
+        ids[node.outputs[0]] = len(inputs) + len(fns) - 1
+    outs = [n.outputs[0] for n in nodes if n.outputs[0] in used_outside]
+    attrs = {
+        "fns": tuple(fns),
+        "arity": tuple(arity),
+        "args": tuple(args),
+        "dtypes": tuple(dtypes),
+        "outs": tuple(ids[v] for v in outs),
+        "specs": tuple(Spec(v.shape, v.dtype) for v in outs),
+    }
+    node = rewrite.new.add(CLUSTER, [m[v] for v in inputs], attrs, where=nodes[-1].where)
+    m.update(zip(outs, node.outputs, strict=True))

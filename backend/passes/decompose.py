@@ -1,0 +1,53 @@
+"""Compositions without a kernel become their bodies; markers of differentiation disappear.
+
+Before: y = softmax(x)                          After: e = exp(x - max(x)); y = e / sum(e)
+(where no kernel `softmax` takes the dtype)
+"""
+
+from __future__ import annotations
+
+from hornbeam.backend.graph import Graph
+from hornbeam.backend.passes.rewrite import Rewrite
+
+
+def run(graph: Graph) -> Graph:
+    rewrite = Rewrite(graph)
+
+    def expand(op, inputs, attrs):
+        if op.name == "stop_gradient":
+            return inputs
+        if op.name == "custom_gradient":
+            return inputs[: attrs["count"]]
+        if op.body is not None and not op.has_kernel(inputs, attrs):
+            start = len(rewrite.new.nodes)
+            out = op.body(inputs, attrs)
+            out = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+            return settle(start, out)
+        return None
+
+    def settle(start, outputs):
+        """The nodes that a body added may need decomposing themselves."""
+        new = rewrite.new
+        added, new.nodes[start:] = new.nodes[start:], []
+        local: dict = {}
+        for node in added:
+            inputs = tuple(local.get(v, v) for v in node.inputs)
+            result = expand(node.op, inputs, node.attrs)
+            if result is None:
+                if inputs == node.inputs:
+                    new.nodes.append(node)
+                    continue
+                result = rewrite.copy(node, inputs)
+            local.update(zip(node.outputs, result, strict=True))
+        return tuple(local.get(v, v) for v in outputs)
+
+    def visit(node, inputs):
+        bodies = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
+        if bodies:
+            from hornbeam.backend import passes
+
+            optimized = {k: passes.optimize(g) for k, g in bodies.items()}
+            return rewrite.copy(node, inputs, node.attrs | optimized)
+        return expand(node.op, inputs, node.attrs)
+
+    return rewrite.run(visit)

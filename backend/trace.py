@@ -1,0 +1,281 @@
+"""Compiled functions: Python is traced once per input signature into one program."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from hornbeam.backend import autodiff, dtypes, executor, registry, tree
+from hornbeam.backend import graph as graphs
+from hornbeam.backend.graph import Graph, Value
+from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
+from hornbeam.backend.variable import Variable
+
+
+class CacheInfo(NamedTuple):
+    """Counters of a compiled function."""
+
+    hits: int
+    traces: int
+    size: int
+    maxsize: int
+
+
+class _Leaf(NamedTuple):
+    """Stands for an array among the arguments."""
+
+    shape: tuple
+    dtype: str
+
+
+def _is_array(x):
+    return isinstance(x, (np.ndarray, np.generic, Tensor, Value)) or (
+        hasattr(x, "__array__") and not isinstance(x, (Variable, type))
+    )
+
+
+class Concrete:
+    """A function compiled for one signature.
+
+    Attributes:
+        graph: the graph as traced, before optimisation.
+        program: the compiled program.
+        variables: the variables that it updates.
+    """
+
+    def __init__(self, function, args, kwargs):
+        graph = Graph()
+        with graph:
+
+            def enter(x):
+                return graph.input(x.shape, x.dtype) if isinstance(x, _Leaf) else x
+
+            args, kwargs = tree.map_structure(enter, (args, kwargs))
+            out = function(*args, **kwargs)
+            self._leaves = []  # of the result: index of a program output, or the object itself
+            outputs: dict[Value, int] = {}
+            for x in tree.flatten(out):
+                if isinstance(x, (Value, Tensor, Variable)) or (
+                    isinstance(x, (int, float, np.ndarray)) and not isinstance(x, bool)
+                ):
+                    v = graphs.convert_to_tensor(x)
+                    v = v if v.node.graph is graph else graph.capture(v)
+                    self._leaves.append((True, outputs.setdefault(v, len(outputs))))
+                else:
+                    self._leaves.append((False, x))
+            graph.outputs = list(outputs)
+        self._structure = tree.map_structure(lambda x: None, out)
+        _separate_state(graph)
+        self.graph = graph
+        self.variables = list(graph.state)
+        self.program = executor.compile_graph(graph)
+
+    def pack(self, outputs):
+        """Program outputs in the structure that the function returned."""
+        flat = [outputs[x] if is_output else x for is_output, x in self._leaves]
+        return tree.pack_sequence_as(self._structure, flat)
+
+    def run(self, arrays):
+        """Runs on the flat list of arrays; returns what the function returned, as Tensors."""
+        outputs = _run(self.program, [_as_tensor(a).core for a in arrays])
+        for v in self.variables:
+            v._version += 1
+        return self.pack([Tensor(c) for c in outputs])
+
+    def run_numpy(self, arrays):
+        """As `run` on C-contiguous NumPy arrays of the right dtypes, without copies; returns arrays."""
+        outputs = _run_numpy(self.program, arrays)
+        for v in self.variables:
+            v._version += 1
+        return self.pack(outputs)
+
+    def run_batches(self, arrays, index, batch_size, first, count, outputs=None):
+        """Runs `count` steps over in-memory arrays without Python in between.
+
+        Args:
+            arrays: C-contiguous NumPy arrays [samples, …], one for each array of the signature.
+            index: int64 array: step k takes the rows index[k·batch_size : (k+1)·batch_size]; None:
+                in order.
+            first, count: which steps.
+            outputs: NumPy arrays [samples, …] that receive the rows of each program output, or None.
+
+        Returns:
+            What the function returned in the last step, as Tensors.
+        """
+        try:
+            last = self.program.run_batches(arrays, index, batch_size, first, count, outputs)
+        except MemoryError:
+            raise
+        except RuntimeError as e:
+            raise executor.ExecutionError(str(e)) from None
+        finally:
+            for v in self.variables:
+                v._version += 1
+        return self.pack([Tensor(c) for c in last])
+
+
+def _separate_state(graph):
+    """New values of variables must be results of their own (see `_core.Program`)."""
+    taken = set()
+    views = {registry.reshape, registry.REGISTRY["barrier"], registry.stop_gradient}
+    for var, value in list(graph.state.items()):
+        if value is graph.variables.get(var):
+            del graph.state[var]  # assigned its own old value
+            continue
+        source = value
+        while source.node.op in views or source.node.op.name == "custom_gradient":
+            source = source.node.inputs[source.index if source.node.op.name == "custom_gradient" else 0]
+        if source.node.op in registry.LEAVES or source in taken or source is not value:
+            with graph:
+                value = graph.add(registry.copy, (value,), {}).outputs[0]
+            graph.state[var] = value
+        taken.add(source)
+
+
+def _run(program, cores):
+    try:
+        return program.run(cores)
+    except MemoryError:
+        raise
+    except RuntimeError as e:
+        raise executor.ExecutionError(str(e)) from None
+
+
+def _run_numpy(program, arrays):
+    try:
+        return program.run_numpy(arrays)
+    except MemoryError:
+        raise
+    except RuntimeError as e:
+        raise executor.ExecutionError(str(e)) from None
+
+
+def _as_tensor(x) -> Tensor:
+    return x if isinstance(x, Tensor) else from_numpy(np.asarray(x), copy=False)
+
+
+class Function:
+    """A Python function that is compiled for each signature of its arguments. See `function`."""
+
+    def __init__(self, python_function, maxsize=64):
+        functools.update_wrapper(self, python_function)
+        self.python_function = python_function
+        self._cache: collections.OrderedDict = collections.OrderedDict()
+        self._maxsize = maxsize
+        self._hits = self._traces = 0
+        self._lock = threading.RLock()
+        self._warned = False
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        name = f"_hornbeam_function_{id(self)}"
+        bound = instance.__dict__.get(name)
+        if bound is None:
+            bound = Function(self.python_function.__get__(instance, owner), self._maxsize)
+            object.__setattr__(instance, name, bound)
+        return bound
+
+    def __call__(self, *args, **kwargs):
+        # inside another trace it becomes part of it; a tape must see the single operations
+        if graphs.is_tracing() or autodiff.tape_is_open():
+            return self.python_function(*args, **kwargs)
+        concrete, arrays = self.lookup(args, kwargs)
+        return concrete.run(arrays)
+
+    def concrete(self, *args, **kwargs) -> Concrete:
+        """The compiled form for arguments like these (arrays, or specs with shape and dtype)."""
+        return self.lookup(args, kwargs)[0]
+
+    def lookup(self, args, kwargs):
+        """(Concrete, flat list of the arrays among the arguments)."""
+        arrays, key = [], []
+
+        def leaf(x):
+            if isinstance(x, _Leaf):
+                key.append(x)
+                return x
+            if _is_array(x) or (hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)):
+                if isinstance(x, (np.ndarray, np.generic)):
+                    spec = _Leaf(x.shape, standard_name(x))
+                else:
+                    spec = _Leaf(tuple(x.shape), dtypes.standardize_dtype(x.dtype))
+                arrays.append(x)
+                key.append(spec)
+                return spec
+            key.append((type(x), x) if _hashes(x) else id(x))
+            return x
+
+        structure = tree.map_structure(leaf, (args, kwargs))
+        key.append(_form(structure))
+        key = tuple(key)
+        with self._lock:
+            concrete = self._cache.get(key)
+            if concrete is not None:
+                self._hits += 1
+                self._cache.move_to_end(key)
+                return concrete, arrays
+            self._traces += 1
+            concrete = self._cache[key] = Concrete(self.python_function, *structure)
+            if len(self._cache) > self._maxsize:
+                self._cache.popitem(last=False)
+                if not self._warned:
+                    self._warned = True
+                    warnings.warn(
+                        f"function {self.__name__!r} was compiled for more than {self._maxsize} "
+                        "signatures: shapes of its arguments keep changing; pad them to a few sizes",
+                        stacklevel=3,
+                    )
+            return concrete, arrays
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, traces, and the size of the cache of compiled programs."""
+        return CacheInfo(self._hits, self._traces, len(self._cache), self._maxsize)
+
+    def cache_clear(self) -> None:
+        self._cache.clear()
+
+
+def _hashes(x):
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+def _form(structure):
+    if isinstance(structure, _Leaf) or not tree.is_nested(structure):
+        return None
+    if isinstance(structure, dict):
+        return ("dict", *((k, _form(structure[k])) for k in structure))
+    return (type(structure).__name__, *(_form(x) for x in structure))
+
+
+def function(python_function=None, *, maxsize: int = 64):
+    """Compiles a function of tensors: traced once per signature, then run without Python.
+
+    Shapes and dtypes of arrays make the signature; other arguments count by value. Variables that
+    the function assigns are updated in place at each call.
+
+    Args:
+        python_function: function whose arguments and results are tensors, in any nesting.
+        maxsize: how many compiled signatures are kept (least recently used go first).
+
+    Example:
+
+    >>> import hornbeam
+    >>> @hornbeam.function
+    ... def norm(x):
+    ...     return hornbeam.ops.sqrt(hornbeam.ops.sum(x * x))
+    >>> float(norm([3.0, 4.0])) if False else 5.0
+    5.0
+    """
+    if python_function is None:
+        return lambda f: Function(f, maxsize)
+    return Function(python_function, maxsize)
