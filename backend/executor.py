@@ -117,12 +117,12 @@ def _host_call(node: Node):
     return call
 
 
-def _cluster_spec(*inputs, specs, **attrs):
-    return list(specs)
+def _cluster_spec(*inputs, _specs, **attrs):
+    return list(_specs)
 
 
 #: Several element-wise nodes run as one pass over memory (made by the clustering pass). Attributes:
-#: the program of the tile engine (fns, arity, args, dtypes, outs), and `specs` of the outputs.
+#: the program of the tile engine (fns, arity, args, dtypes, outs), and `_specs` of the outputs.
 CLUSTER = primitive("elementwise", _cluster_spec, doc="A fused group of element-wise ops.")
 
 __all__ = ["CLUSTER", "ExecutionError", "compile_graph", "debug", "lower", "reshape"]

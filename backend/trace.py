@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import threading
 import warnings
@@ -26,7 +27,8 @@ class CacheInfo(NamedTuple):
     maxsize: int
 
 
-class _Leaf(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Leaf:
     """Stands for an array among the arguments."""
 
     shape: tuple
@@ -250,7 +252,7 @@ def _hashes(x):
 
 
 def _form(structure):
-    if isinstance(structure, _Leaf) or not tree.is_nested(structure):
+    if not tree.is_nested(structure):
         return None
     if isinstance(structure, dict):
         return ("dict", *((k, _form(structure[k])) for k in structure))

@@ -155,7 +155,7 @@ def _emit_group(rewrite, group, used_outside):
         "args": tuple(args),
         "dtypes": tuple(dtypes),
         "outs": tuple(ids[v] for v in outs),
-        "specs": tuple(Spec(v.shape, v.dtype) for v in outs),
+        "_specs": tuple(Spec(v.shape, v.dtype) for v in outs),
     }
     node = rewrite.new.add(CLUSTER, [m[v] for v in inputs], attrs, where=nodes[-1].where)
     m.update(zip(outs, node.outputs, strict=True))

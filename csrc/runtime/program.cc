@@ -345,20 +345,20 @@ std::vector<Tensor> Program::run(const std::vector<Tensor>& inputs) {
 
 std::string Program::describe() const {
   std::ostringstream text;
-  auto place = [&](int slot) {
+  auto place = [&](const char* before, int slot) {
     static const char* names[] = {"?", "input", "constant", "variable", "output", "arena+"};
     const Storage& s = storage_[root(slot)];
-    std::string out = "%" + std::to_string(slot) + ":" + to_string(spec_.slots[slot]) + "@";
-    return out + names[s.kind] + std::to_string(s.index);
+    text << before << '%' << slot << ':' << to_string(spec_.slots[slot]) << '@' << names[s.kind]
+         << s.index;
   };
   text << "arena " << arena_bytes_ << " bytes, " << steps_.size() << " instructions\n";
   for (size_t i = 0; i < steps_.size(); ++i) {
     const InstructionSpec& in = spec_.instructions[i];
     text << "  " << i << ": ";
-    for (size_t k = 0; k < in.outputs.size(); ++k) text << (k ? ", " : "") << place(in.outputs[k]);
+    for (size_t k = 0; k < in.outputs.size(); ++k) place(k ? ", " : "", in.outputs[k]);
     text << " = " << (steps_[i].instruction ? steps_[i].instruction->label : in.op + " (view)");
     text << "(";
-    for (size_t k = 0; k < in.inputs.size(); ++k) text << (k ? ", " : "") << place(in.inputs[k]);
+    for (size_t k = 0; k < in.inputs.size(); ++k) place(k ? ", " : "", in.inputs[k]);
     text << ")";
     if (steps_[i].instruction && steps_[i].instruction->scratch_bytes)
       text << " scratch " << steps_[i].instruction->scratch_bytes;
