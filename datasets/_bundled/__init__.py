@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 
 import numpy as np
@@ -47,9 +45,11 @@ def split_indices(target):
 
 def load(name, x_dtype, y_dtype):
     """Reads `<name>.csv.gz` and splits it: `(x_train, y_train), (x_test, y_test)`."""
+    import gzip  # here, as in all loaders, so that importing them imports nothing else
+
     with open(os.path.join(_FOLDER, f"{name}.csv.gz"), "rb") as f:
         text = gzip.decompress(f.read())
-    table = np.loadtxt(io.BytesIO(text), dtype=np.float64, delimiter=",", encoding="ascii")
+    table = np.loadtxt(text.decode("ascii").splitlines(), dtype=np.float64, delimiter=",")
     target = table[:, -1]
     train, test = split_indices(target)
     x = table[:, :-1].astype(x_dtype)

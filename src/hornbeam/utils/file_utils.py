@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import sys
-import urllib.parse
 import warnings
 
 
@@ -71,7 +68,9 @@ def get_file(
     ...     file_hash="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
     ... )  # doctest: +SKIP
     """
-    # urllib, ssl and hashlib are slow to import and needed by nobody else
+    # imported here, and so in all of this file: slow to import, and needed by nobody else
+    import urllib.parse
+
     from hornbeam.utils.download import Digest, lock
 
     if not origin:
@@ -151,6 +150,9 @@ def _in_keras_cache(name, subdir, digest):
 
 def _unpacked(archive, folder, archive_format):
     """Unpacks into `folder`, unless it holds just this archive already."""
+    import json
+    import shutil
+
     from hornbeam.utils.archive import extract_archive
     from hornbeam.utils.download import Digest
 
@@ -187,6 +189,8 @@ def _contents(folder):
 
 
 def _read_note(path):
+    import json
+
     try:
         with open(path, encoding="utf-8") as f:
             return json.loads(f.read(4096))
