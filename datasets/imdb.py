@@ -42,8 +42,8 @@ def load_data(
         **kwargs: `nb_words`, the old name of `num_words`.
 
     Returns:
-        `(x_train, y_train), (x_test, y_test)`: lists of 25,000 lists of numbers, labels `(25000,)`
-        (1 good, 0 bad).
+        `(x_train, y_train), (x_test, y_test)`: arrays of 25,000 lists of numbers, and labels
+        (1 good, 0 bad) of shape `(25000,)`.
 
     Raises:
         ValueError: if no review is shorter than `maxlen`.
@@ -71,7 +71,8 @@ def load_data(
         parts.append((x, y))
     (x_train, y_train), (x_test, y_test) = parts
     xs = _sequences.limit(x_train + x_test, num_words, skip_top, oov_char)
-    return (xs[: len(x_train)], y_train), (xs[len(x_train) :], y_test)
+    xs, cut = _sequences.as_objects(xs), len(x_train)
+    return (xs[:cut], y_train), (xs[cut:], y_test)
 
 
 def get_word_index(path="imdb_word_index.json"):

@@ -11,8 +11,8 @@ def test_to_categorical_of_any_shape():
         x = np.random.default_rng(0).integers(0, 4, shape)
         result = to_categorical(x, 4)
         labels = x[..., 0] if x.ndim > 1 and x.shape[-1] == 1 else x
-        assert result.shape == (*labels.shape, 4) and result.dtype == "float32"
-        np.testing.assert_array_equal(result, np.eye(4, dtype="float32")[labels])
+        assert result.shape == (*labels.shape, 4) and result.dtype == "float64"
+        np.testing.assert_array_equal(result, np.eye(4)[labels])
 
 
 def test_to_categorical_counts_the_classes():

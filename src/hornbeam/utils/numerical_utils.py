@@ -15,7 +15,7 @@ def to_categorical(x, num_classes=None):
         num_classes: number of classes. Default: the largest class plus one.
 
     Returns:
-        `float32` array of shape `x.shape + (num_classes,)`.
+        `float64` array, as in Keras, of shape `x.shape + (num_classes,)`.
 
     Raises:
         ValueError: for a class that is negative, not whole, or not below `num_classes`.
@@ -25,7 +25,7 @@ def to_categorical(x, num_classes=None):
     >>> to_categorical([0, 2, 1])
     array([[1., 0., 0.],
            [0., 0., 1.],
-           [0., 1., 0.]], dtype=float32)
+           [0., 1., 0.]])
     """
     labels = np.asarray(x)
     whole = labels.dtype.kind in "biu" or (
@@ -49,7 +49,7 @@ def to_categorical(x, num_classes=None):
             f"to_categorical: class out of range; expected 0 to {num_classes - 1}, got "
             f"{labels.min()} to {labels.max()}. Are the classes counted from 1?"
         )
-    result = np.zeros((*labels.shape, num_classes), dtype="float32")
+    result = np.zeros((*labels.shape, num_classes))
     np.put_along_axis(result, labels[..., None], 1.0, axis=-1)
     return result
 
