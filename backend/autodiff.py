@@ -157,8 +157,7 @@ def _input_gradients(record, dys, needed):
             raise NotImplementedError(f"{op.name}: no gradient is defined for this op")
         return _differentiate_body(record, dys)
     dys = [
-        OPS["zeros_like"](v) if dy is None else dy
-        for v, dy in zip(record.outputs, dys, strict=True)
+        OPS["zeros_like"](v) if dy is None else dy for v, dy in zip(record.outputs, dys, strict=True)
     ]
     view = _OpView(record)
     view.needs = [id(x) in needed for x in record.inputs]

@@ -258,10 +258,7 @@ class Graph:
             lines.append(f'  n{i} [label="{label}\\n{shapes}"];')
             lines += [f"  n{ids[v.node]} -> n{i};" for v in node.inputs]
         for k, v in enumerate(self.outputs):
-            lines += [
-                f'  out{k} [label="output {k}", shape=ellipse];',
-                f"  n{ids[v.node]} -> out{k};",
-            ]
+            lines += [f'  out{k} [label="output {k}", shape=ellipse];', f"  n{ids[v.node]} -> out{k};"]
         return "\n".join([*lines, "}"])
 
 
@@ -287,13 +284,7 @@ def to_tensor(x, dtype: str | None = None) -> Tensor:
         t = x
     elif isinstance(x, (bool, int, float)):
         if dtype is None:
-            dtype = (
-                "bool"
-                if isinstance(x, bool)
-                else "int32"
-                if isinstance(x, int)
-                else dtypes.floatx()
-            )
+            dtype = "bool" if isinstance(x, bool) else "int32" if isinstance(x, int) else dtypes.floatx()
             if dtype == "int32" and not -(2**31) <= x < 2**31:
                 dtype = "int64"
         return from_numpy(np.asarray(x), dtype)
