@@ -41,7 +41,7 @@ struct PackMatrix {
     if (!along_k) return pack_cols<T, S>(dst, width, data + k * ld + i, ld, n, kc);
     const S* rows[kMaxPanel<T>];
     for (int r = 0; r < n; ++r) rows[r] = data + (i + r) * ld + k;
-    pack_rows<T, S>(dst, width, rows, n, kc);
+    pack_rows<T, S>(dst, width, rows, n, kc, kc);
   }
   // Element (i, k) of an operand whose vectors along i can be read unpacked, ld apart; else null.
   const T* in_place(int64_t i, int64_t k) const {
@@ -93,8 +93,8 @@ class Gemm {
     m_ = m, n_ = n, k_ = k, batch_ = batch, converts_ = converts;
     constexpr int64_t kNr = kTileCols<T>;
     mr_ = int(m > 0 ? ceil_div(m, ceil_div(m, kMaxRows)) : 1);
-    kernel_[0] = find_tile_kernel<T>(mr_, 1);
-    kernel_[1] = find_tile_kernel<T>(mr_, kTileVecs);
+    kernel_[0] = find_tile_kernel(T(), mr_, 1);
+    kernel_[1] = find_tile_kernel(T(), mr_, kTileVecs);
     kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     // Panels of B that are used by one or two panels of A only are not worth a copy.
     read_b_ = read_b && m <= 2 * kMaxRows;
@@ -260,7 +260,7 @@ class Gemm {
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
-      for (int64_t i = i0; i < i1; i += mr_)
+      for (int64_t i = i0; i < i1 && kc > 0; i += mr_)
         a.pack(w.a + (i - i0) * kc, mr_, i, int(min64(mr_, i1 - i)), k, kc);
       Tile<T> t;
       t.kc = kc;

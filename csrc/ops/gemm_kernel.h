@@ -13,6 +13,26 @@
 #include "simd/vec.h"
 
 namespace hb::HB_ISA {
+
+template <class T>
+struct Tile {
+  const T* a;  // packed panel [kc][MR]
+  const T* b;  // [kc] rows of NV vectors, ldb apart
+  int64_t ldb, kc;
+  T* c;                // column 0 of the tile; row i is at c + row[i]
+  const int64_t* row;  // [m]
+  int m, n;            // rows and columns to store
+  bool add;            // add to what C holds
+  const T* bias;       // [n], or null
+  bool relu;
+};
+template <class T>
+using TileKernel = void (*)(const Tile<T>&);
+
+// The kernels for `rows` rows and `vecs` vectors of columns (gemm_kernel.cc).
+TileKernel<float> find_tile_kernel(float, int rows, int vecs);
+TileKernel<double> find_tile_kernel(double, int rows, int vecs);
+
 namespace {
 
 // Rows of a tile: as many as leave room for two B vectors and a broadcast in the register file
@@ -31,94 +51,6 @@ template <class T>
 constexpr int kTileCols = kTileVecs* kLanes<T>;
 template <class T>  // rows or columns of the widest panel
 constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
-
-template <class T>
-struct Tile {
-  const T* a;  // packed panel [kc][MR]
-  const T* b;  // [kc] rows of NV vectors, ldb apart
-  int64_t ldb, kc;
-  T* c;                // column 0 of the tile; row i is at c + row[i]
-  const int64_t* row;  // [m]
-  int m, n;            // rows and columns to store
-  bool add;            // add to what C holds
-  const T* bias;       // [n], or null
-  bool relu;
-};
-template <class T>
-using TileKernel = void (*)(const Tile<T>&);
-
-template <class T>
-HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
-  return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
-}
-
-template <class T, int MR, int NV>
-void tile_kernel(const Tile<T>& t) {
-  constexpr int L = kLanes<T>;
-  Vec<T> acc[MR][NV];
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
-  const T* a = t.a;
-  const T* b = t.b;
-  const int64_t ldb = t.ldb;
-  for (int64_t k = t.kc; k > 0; --k) {
-    Vec<T> bv[NV];
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) bv[j] = load(b + j * L);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      const Vec<T> ai = splat(a[i]);
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] += ai * bv[j];
-    }
-    a += MR;
-    b += ldb;
-  }
-  if (t.n == NV * L) {
-    Vec<T> bias[NV];
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) bias[j] = t.bias ? load(t.bias + j * L) : Vec<T>{};
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      if (i >= t.m) return;
-      T* c = t.c + t.row[i];
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) {
-        Vec<T> v = acc[i][j];
-        if (t.add) v += load(c + j * L);
-        if (t.bias) v += bias[j];
-        store(c + j * L, finish<T>(v, t.relu));
-      }
-    }
-    return;
-  }
-  T tmp[MR][NV * L];
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) store(&tmp[i][j * L], acc[i][j]);
-  for (int i = 0; i < t.m; ++i) {
-    T* c = t.c + t.row[i];
-    for (int j = 0; j < t.n; ++j) {
-      T v = tmp[i][j];
-      if (t.add) v += c[j];
-      if (t.bias) v += t.bias[j];
-      c[j] = t.relu && v < T(0) ? T(0) : v;
-    }
-  }
-}
-
-// The kernel for `rows` rows and `vecs` vectors of columns.
-template <class T, int MR = kMaxRows>
-TileKernel<T> find_tile_kernel(int rows, int vecs) {
-  if (rows == MR) return vecs == 1 ? &tile_kernel<T, MR, 1> : &tile_kernel<T, MR, kTileVecs>;
-  if constexpr (MR > 1)
-    return find_tile_kernel<T, MR - 1>(rows, vecs);
-  else
-    return nullptr;
-}
 
 // lo, hi = a0 b0 a1 b1 ...
 template <class V>
@@ -157,19 +89,24 @@ HB_INLINE void transpose(V (&r)[L]) {
 // dst[k * width + i] = rows[i][k] for i < n, zero for n <= i < width; k in [0, kc). Squares are
 // transposed in registers and stored whole: lanes past `width` fall on the next k, which is written
 // later. So up to L elements after the panel are overwritten: panels are packed in ascending order.
+// `readable` (>= kc) elements of every row may be read.
 template <class T, class S>
-void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc) {
+void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc, int64_t readable) {
   constexpr int L = kLanes<T>;
   int64_t k = 0;
-  while (k < kc && kc >= L) {
-    if (k + L > kc) k = kc - L;  // the last square overlaps the one before
+  while (k < kc && readable >= L && kc > L / 4) {
+    if (kc >= L && k + L > kc) k = kc - L;  // the last square overlaps the one before
+    const int stored = kc < L ? int(kc) : L;
     for (int g = (width - 1) / L * L; g >= 0; g -= L) {
       Vec<T> v[L];
 #pragma GCC unroll 16
       for (int i = 0; i < L; ++i) v[i] = g + i < n ? load_as<T>(rows[g + i] + k) : Vec<T>{};
       transpose(v);
 #pragma GCC unroll 16
-      for (int i = 0; i < L; ++i) store(dst + (k + i) * width + g, v[i]);
+      for (int i = 0; i < L; ++i) {
+        if (i >= stored) break;
+        store(dst + (k + i) * width + g, v[i]);
+      }
     }
     k += L;
   }

@@ -1,0 +1,323 @@
+// Geometry of convolutions, and the packers that let the matrix-multiply core read image patches in
+// place (implicit GEMM: the matrix of patches never exists, only its packed blocks in cache do).
+//
+// Channels last: x [n, *in, c], w [*kernel, c / groups, o], y [n, *out, o]. One, two or three
+// spatial axes; missing ones are leading axes of extent 1.
+//   y[n, p, o] = sum_{tap, c} x[n, p * stride - lo + tap * dilation, c] * w[tap, c, o]
+#pragma once
+#include <stdlib.h>
+
+#include "core/kernel.h"
+#include "ops/gemm.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+struct ConvShape {
+  int64_t n, c, o, groups, cg, og;  // cg, og: channels per group
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], lo[3];
+  bool relu;
+
+  // x, w, y: specs of the forward convolution's tensors.
+  ConvShape(const TensorSpec& x, const TensorSpec& w, const TensorSpec& y, const Attrs& attrs) {
+    const int spatial = x.rank - 2, lead = 3 - spatial;
+    if (spatial < 1 || spatial > 3 || w.rank != x.rank || y.rank != x.rank)
+      fail("expected 1 to 3 spatial axes and operands of one rank");
+    const IntList s = attr_ints(attrs, "strides"), pad = attr_ints(attrs, "padding"),
+                  dil = attr_ints(attrs, "dilation");
+    if (s.size != spatial || dil.size != spatial || pad.size != 2 * spatial)
+      fail("expected strides and dilation for %d spatial axes and padding for both of their ends",
+           spatial);
+    for (int i = 0; i < 3; ++i) {
+      const int a = i - lead;
+      const bool given = a >= 0;
+      in[i] = given ? x.shape[1 + a] : 1;
+      out[i] = given ? y.shape[1 + a] : 1;
+      kernel[i] = given ? w.shape[a] : 1;
+      stride[i] = given ? s.data[a] : 1;
+      dilation[i] = given ? dil.data[a] : 1;
+      lo[i] = given ? pad.data[2 * a] : 0;
+      if (stride[i] < 1 || dilation[i] < 1) fail("expected positive strides and dilation");
+    }
+    n = x.shape[0], c = x.shape[x.rank - 1], o = y.shape[y.rank - 1];
+    groups = attr_int(attrs, "groups");
+    if (groups < 1 || c % groups || o % groups || w.shape[w.rank - 2] != c / groups ||
+        w.shape[w.rank - 1] != o || y.shape[0] != n)
+      fail("channels, filters and groups do not match");
+    cg = c / groups, og = o / groups;
+    relu = false;
+    if (attr_has(attrs, "activation")) {
+      const char* name = attr_str(attrs, "activation");
+      relu = strcmp(name, "relu") == 0;
+      if (!relu && strcmp(name, "linear") != 0)
+        fail("expected activation linear or relu, got %s", name);
+    }
+  }
+
+  int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+  int64_t in_size() const { return in[0] * in[1] * in[2]; }
+  int64_t out_size() const { return out[0] * out[1] * out[2]; }
+  bool depthwise() const { return cg == 1 && groups > 1; }
+  // Every output position reads one pixel, at the same place.
+  bool pointwise() const {
+    for (int i = 0; i < 3; ++i)
+      if (kernel[i] != 1 || stride[i] != 1 || lo[i] != 0 || in[i] != out[i]) return false;
+    return true;
+  }
+};
+
+// Memory that lives as long as a kernel: n elements, zero.
+template <class T>
+class Zeros {
+ public:
+  Zeros() = default;
+  Zeros(const Zeros&) = delete;
+  Zeros& operator=(const Zeros&) = delete;
+  ~Zeros() { free(data_); }
+  T* allocate(int64_t n) {
+    data_ = static_cast<T*>(calloc(size_t(n > 0 ? n : 1), sizeof(T)));
+    if (!data_) fail("out of memory");
+    return data_;
+  }
+  T* get() const { return data_; }
+
+ private:
+  T* data_ = nullptr;
+};
+
+// A place (d, h, w) relative to a position, and the filter tap that goes with it.
+struct Tap {
+  int64_t at[3];
+  int64_t filter;
+};
+
+// Positions (n, d, h, w) of a grid, in row-major order, each reading an image around
+// position * stride + base.
+struct Grid {
+  int64_t extent[3], stride[3], base[3];
+};
+
+// Steps through the positions of a grid and keeps the image coordinates of each.
+struct GridCursor {
+  const Grid& grid;
+  int64_t n, p[3];
+  HB_INLINE GridCursor(const Grid& g, int64_t i) : grid(g) {
+    for (int a = 2; a >= 0; --a) {
+      p[a] = i % g.extent[a];
+      i /= g.extent[a];
+    }
+    n = i;
+  }
+  HB_INLINE int64_t at(int a) const { return p[a] * grid.stride[a] + grid.base[a]; }
+  HB_INLINE void next() {
+    if (++p[2] < grid.extent[2]) return;
+    p[2] = 0;
+    if (++p[1] < grid.extent[1]) return;
+    p[1] = 0;
+    if (++p[0] < grid.extent[0]) return;
+    p[0] = 0, ++n;
+  }
+};
+
+// The image that patches are taken from, and the taps of a patch. The k of the product runs over
+// (run, element): a run is `merged` taps side by side along w (1, or a whole filter row whose
+// pixels lie next to each other in memory) times cg channels.
+template <class S>
+struct Patches {
+  const S* data;  // at the group's first channel
+  int64_t in[3], n, c, cg;
+  Grid grid;
+  const Tap* taps;  // of all runs, the taps of a run one after another
+  int64_t merged;
+  const S* zeros;    // [merged * cg + lanes]
+  int64_t elements;  // from data to the image's end
+
+  HB_INLINE int64_t offset(const int64_t* at) const {
+    return ((at[0] * in[1] + at[1]) * in[2] + at[2]) * c;
+  }
+};
+
+// Rows are positions, k runs along memory: A of the forward pass and of the gradient to the input.
+template <class T, class S>
+struct PackPatches {
+  const Patches<S>* p;
+  static constexpr int64_t ld = 0;
+  const T* in_place(int64_t, int64_t) const { return nullptr; }
+
+  void pack(T* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
+    const Patches<S>& q = *p;
+    int64_t d[kMaxPanel<T>], h[kMaxPanel<T>], w[kMaxPanel<T>], pixel[kMaxPanel<T>];
+    GridCursor cursor(q.grid, i);
+    for (int r = 0; r < n; ++r, cursor.next()) {
+      d[r] = cursor.at(0), h[r] = cursor.at(1), w[r] = cursor.at(2);
+      pixel[r] = (((cursor.n * q.in[0] + d[r]) * q.in[1] + h[r]) * q.in[2] + w[r]) * q.c;
+    }
+    const int64_t len = q.merged * q.cg;
+    int64_t run = k / len, from = k - run * len;
+    while (kc > 0) {
+      const int64_t count = min64(len - from, kc);
+      const Tap* tap = q.taps + run * q.merged;
+      if (!pack_run(dst, width, tap, q.merged, d, h, w, pixel, n, from, count)) {
+        // Some row's run lies across the border: tap by tap.
+        int64_t done = 0;
+        while (done < count) {
+          const int64_t t = (from + done) / q.cg, f = (from + done) % q.cg;
+          const int64_t part = min64(q.cg - f, count - done);
+          pack_run(dst + done * width, width, tap + t, 1, d, h, w, pixel, n, f, part);
+          done += part;
+        }
+      }
+      dst += count * width;
+      kc -= count;
+      from = 0, ++run;
+    }
+  }
+
+ private:
+  // Elements [from, from + count) of `merged` taps from `tap` on. False: neither inside nor
+  // outside.
+  HB_INLINE bool pack_run(T* dst, int width, const Tap* tap, int64_t merged, const int64_t* d,
+                          const int64_t* h, const int64_t* w, const int64_t* pixel, int n,
+                          int64_t from, int64_t count) const {
+    const Patches<S>& q = *p;
+    const S* rows[kMaxPanel<T>];
+    const int64_t step = q.offset(tap->at) + from;
+    int64_t last = 0;
+    for (int r = 0; r < n; ++r) {
+      const int64_t first_w = w[r] + tap->at[2];
+      rows[r] = q.zeros;
+      if (uint64_t(d[r] + tap->at[0]) >= uint64_t(q.in[0]) ||
+          uint64_t(h[r] + tap->at[1]) >= uint64_t(q.in[1]) || first_w + merged <= 0 ||
+          first_w >= q.in[2])
+        continue;
+      if (first_w < 0 || first_w + merged > q.in[2]) return false;
+      last = pixel[r] + step;
+      rows[r] = q.data + last;
+    }
+    pack_rows<T, S>(dst, width, rows, n, count, max64(count, q.elements - last));
+    return true;
+  }
+};
+
+// Rows are (run, channel), k runs over positions: A of the gradient to the filter.
+template <class T, class S>
+struct PackPatchesAcross {
+  const Patches<S>* p;
+
+  void pack(T* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
+    constexpr int L = kLanes<T>;
+    const Patches<S>& q = *p;
+    GridCursor cursor(q.grid, k);
+    const int64_t first = i / q.cg, from = i % q.cg;
+    const bool one_tap = from + n <= q.cg, whole = one_tap && n == width;
+    while (kc > 0) {
+      // Positions that differ in w only.
+      const int64_t count = min64(kc, q.grid.extent[2] - cursor.p[2]);
+      const int64_t d = cursor.at(0), h = cursor.at(1), w = cursor.at(2);
+      const int64_t stride = q.grid.stride[2];
+      const int64_t row = ((cursor.n * q.in[0] + d) * q.in[1] + h) * q.in[2] * q.c;
+      int r = 0;
+      for (int64_t t = first; r < n; ++t) {
+        const Tap& tap = q.taps[t];
+        const int64_t c0 = r == 0 ? from : 0;
+        const int len = int(min64(q.cg - c0, n - r));
+        const bool inside = uint64_t(d + tap.at[0]) < uint64_t(q.in[0]) &&
+                            uint64_t(h + tap.at[1]) < uint64_t(q.in[1]);
+        const int64_t w0 = w + tap.at[2];
+        // Positions [begin, end) of the count lie in the image.
+        const int64_t begin = inside ? min64(count, w0 < 0 ? ceil_div(-w0, stride) : 0) : count;
+        const int64_t end =
+            max64(begin, min64(count, w0 < q.in[2] ? ceil_div(q.in[2] - w0, stride) : 0));
+        const int64_t at = row + q.offset(tap.at) + w * q.c + c0;
+        T* out = dst + r;
+        fill(out, width, len, 0, begin);
+        int64_t x = begin;
+        if (whole)  // lanes past the panel's width fall on the next k, written later
+          for (; x < end && at + x * stride * q.c + round_up(len, L) <= q.elements; ++x)
+            for (int e = 0; e < len; e += L)
+              store(out + x * width + e, load_as<T>(q.data + at + x * stride * q.c + e));
+        for (; x < end; ++x)
+          for (int e = 0; e < len; ++e)
+            out[x * width + e] = widen(q.data[at + x * stride * q.c + e]);
+        fill(out, width, len, end, count);
+        r += len;
+      }
+      for (int64_t x = 0; x < count; ++x)
+        for (int e = n; e < width; ++e) dst[x * width + e] = T(0);
+      dst += count * width;
+      kc -= count;
+      cursor.p[2] += count - 1;
+      cursor.next();
+    }
+  }
+
+ private:
+  static HB_INLINE void fill(T* out, int width, int len, int64_t begin, int64_t end) {
+    for (int64_t x = begin; x < end; ++x)
+      for (int e = 0; e < len; ++e) out[x * width + e] = T(0);
+  }
+};
+
+// B of the gradient to the input: rows are channels c, k runs over (tap, o) along o.
+// w: [taps, cg, o], at the group's first filter.
+template <class T, class S>
+struct PackFilterTransposed {
+  const S* data;
+  const Tap* taps;
+  int64_t cg, o, og;
+  static constexpr int64_t ld = 0;
+  const T* in_place(int64_t, int64_t) const { return nullptr; }
+
+  void pack(T* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
+    const S* rows[kMaxPanel<T>];
+    while (kc > 0) {
+      const int64_t t = k / og, f = k % og, count = min64(og - f, kc);
+      for (int r = 0; r < n; ++r) rows[r] = data + (taps[t].filter * cg + i + r) * o + f;
+      pack_rows<T, S>(dst, width, rows, n, count, count);
+      dst += count * width;
+      k += count, kc -= count;
+    }
+  }
+};
+
+// Rows of C at positions of a strided sub-grid of an image with `ld` elements per pixel.
+struct GridRows {
+  const Grid* grid;
+  const int64_t* in;
+  int64_t ld;
+  HB_INLINE void rows(int64_t i, int64_t n, int64_t* offset) const {
+    GridCursor cursor(*grid, i);
+    for (int64_t r = 0; r < n; ++r, cursor.next())
+      offset[r] =
+          (((cursor.n * in[0] + cursor.at(0)) * in[1] + cursor.at(1)) * in[2] + cursor.at(2)) * ld;
+  }
+};
+
+struct ConvKernel {
+  virtual ~ConvKernel() = default;
+  virtual void run(const Call& call) const = 0;
+};
+
+// The kernel for a dtype: T computes, S is stored.
+template <template <class T, class S> class Packed, template <class T, class S> class Depthwise>
+ConvKernel* make_conv_kernel(DType dtype, const ConvShape& s, Prepare& p) {
+  const auto make = [&](auto compute, auto stored) -> ConvKernel* {
+    using T = decltype(compute);
+    using S = decltype(stored);
+    if (s.depthwise()) return new Depthwise<T, S>(s, p);
+    return new Packed<T, S>(s, p);
+  };
+  switch (dtype) {
+    case DType::F32:
+      return make(float(), float());
+    case DType::F64:
+      return make(double(), double());
+    case DType::F16:
+      return make(float(), f16());
+    default:
+      return make(float(), bf16());
+  }
+}
+
+}  // namespace
+}  // namespace hb::HB_ISA

@@ -1,0 +1,146 @@
+// conv_grad_input: dx[n, i, c] = sum_{tap, o : p * stride - lo + tap * dilation = i}
+//                                dy[n, p, o] * w[tap, c, o]; also the transposed convolution.
+//
+// Positions i of one residue modulo the stride meet the same taps, and p steps by one where i steps
+// by the stride. So dx splits into stride[0] * stride[1] * stride[2] products of dy patches
+// [n * positions, taps of the residue * o] with the filter transposed: no multiplication by the
+// zeros between strides. Rows of a product go to their places in dx. Layouts: conv.h.
+#include "ops/conv.h"
+#include "ops/conv_depthwise.h"
+
+HB_KERNELS_BEGIN
+
+template <class T, class S>
+class ConvGradInputPacked final : public ConvKernel {
+ public:
+  ConvGradInputPacked(const ConvShape& shape, Prepare& p) : s_(shape) {
+    merged_ = s_.groups == 1 && s_.dilation[2] == 1 && s_.stride[2] == 1 ? s_.kernel[2] : 1;
+    zeros_.allocate(merged_ * s_.og + kLanes<T>);
+    num_residues_ = s_.stride[0] * s_.stride[1] * s_.stride[2];
+    residues_ = new Residue[size_t(num_residues_)];
+    // Every tap belongs to one residue; the last place is for a tap being tried.
+    Tap* tap = taps_.allocate(s_.taps() + 1);
+    const S* w = static_cast<const S*>(p.constants[1]);
+    for (int64_t i = 0; i < num_residues_; ++i) {
+      Residue& r = residues_[i];
+      const int64_t at[3] = {i / s_.stride[2] / s_.stride[1], i / s_.stride[2] % s_.stride[1],
+                             i % s_.stride[2]};
+      int64_t positions = s_.n;
+      for (int a = 0; a < 3; ++a) {
+        const int64_t extent = max64(0, ceil_div(s_.in[a] - at[a], s_.stride[a]));
+        r.read = set(r.read, a, extent, 1, 0);
+        r.write = set(r.write, a, extent, s_.stride[a], at[a]);
+        positions *= extent;
+      }
+      r.taps = tap;
+      // From the last tap to the first: their places in dy then ascend.
+      for (int64_t f = s_.taps() - 1; f >= 0; --f) {
+        const int64_t k[3] = {f / s_.kernel[2] / s_.kernel[1], f / s_.kernel[2] % s_.kernel[1],
+                              f % s_.kernel[2]};
+        bool meets = true;
+        for (int a = 0; a < 3; ++a) {
+          const int64_t x = at[a] + s_.lo[a] - k[a] * s_.dilation[a];
+          meets = meets && x % s_.stride[a] == 0;
+          tap->at[a] = x / s_.stride[a];
+        }
+        tap->filter = f;
+        if (meets) ++tap, ++r.num_taps;
+      }
+      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og, 1, sizeof(S) != sizeof(T), false);
+      if (w && s_.groups == 1) r.gemm.pack_constant_b(filter(w, r, 0));
+      p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(r.gemm.scratch_bytes())));
+    }
+  }
+  ~ConvGradInputPacked() override { delete[] residues_; }
+
+  void run(const Call& call) const override {
+    const S* dy = static_cast<const S*>(call.inputs[0]);
+    const S* w = static_cast<const S*>(call.inputs[1]);
+    S* dx = static_cast<S*>(call.outputs[0]);
+    for (int64_t i = 0; i < num_residues_; ++i) {
+      const Residue& r = residues_[i];
+      for (int64_t g = 0; g < s_.groups; ++g) {
+        Patches<S> q;
+        q.data = dy + g * s_.og;
+        for (int a = 0; a < 3; ++a) q.in[a] = s_.out[a];
+        q.n = s_.n, q.c = s_.o, q.cg = s_.og, q.grid = r.read;
+        q.taps = r.taps, q.merged = merged_, q.zeros = zeros_.get();
+        q.elements = s_.n * s_.out_size() * s_.o - g * s_.og;
+        r.gemm.run(
+            [&](int64_t) {
+              return product(PackPatches<T, S>{&q}, filter(w, r, g), dx + g * s_.cg,
+                             GridRows{&r.write, s_.in, s_.c}, static_cast<const S*>(nullptr),
+                             false);
+            },
+            false, call.scratch);
+      }
+    }
+  }
+
+ private:
+  struct Residue {
+    Grid read, write;  // positions in dy and dx
+    const Tap* taps = nullptr;
+    int64_t num_taps = 0;
+    Gemm<T> gemm;
+  };
+  static Grid set(Grid g, int a, int64_t extent, int64_t stride, int64_t base) {
+    g.extent[a] = extent, g.stride[a] = stride, g.base[a] = base;
+    return g;
+  }
+  PackFilterTransposed<T, S> filter(const S* w, const Residue& r, int64_t g) const {
+    return {w + g * s_.og, r.taps, s_.cg, s_.o, s_.og};
+  }
+
+  ConvShape s_;
+  int64_t merged_, num_residues_;
+  Residue* residues_;
+  Zeros<S> zeros_;
+  Zeros<Tap> taps_;
+};
+
+template <class T, class S>
+class ConvGradInputDepthwise final : public ConvKernel {
+ public:
+  ConvGradInputDepthwise(const ConvShape& s, Prepare& p) : s_(s) {
+    gather_.plan(s, true);
+    if (s.og > 1) p.scratch_bytes = size_t(s.n * s.in_size() * s.o) * sizeof(T);
+  }
+  void run(const Call& call) const override {
+    const S* dy = static_cast<const S*>(call.inputs[0]);
+    const S* w = static_cast<const S*>(call.inputs[1]);
+    S* dx = static_cast<S*>(call.outputs[0]);
+    const S* no_bias = nullptr;
+    if (s_.og == 1) {
+      gather_.run(dy, w, no_bias, dx);
+      return;
+    }
+    T* repeated = static_cast<T*>(call.scratch);
+    gather_.run(dy, w, no_bias, repeated);
+    sum_channels(repeated, dx, s_.n * s_.in_size(), s_.c, s_.og);
+  }
+
+ private:
+  ConvShape s_;
+  DepthwiseGather<T, S> gather_;
+};
+
+class ConvGradInput {
+ public:
+  explicit ConvGradInput(Prepare& p) {
+    ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
+    s.relu = false;
+    kernel_ =
+        make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s, p);
+  }
+  ConvGradInput(const ConvGradInput&) = delete;
+  ConvGradInput& operator=(const ConvGradInput&) = delete;
+  ~ConvGradInput() { delete kernel_; }
+  void run(const Call& call) const { kernel_->run(call); }
+
+ private:
+  ConvKernel* kernel_;
+};
+HB_CPU_KERNEL(conv_grad_input, ConvGradInput, kAllFloat)
+
+HB_KERNELS_END
