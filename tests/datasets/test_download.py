@@ -345,6 +345,60 @@ def test_cache_that_cannot_be_made(web, tmp_path, monkeypatch):
         get_file("a.bin", web.put("a.bin", BODY))
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_full_disk_leaves_the_old_file(web, tmp_path, monkeypatch, call):
+    url = web.put("a.bin", BODY)
+    path = Path(get_file("a.bin", url))
+    web.put("a.bin", BODY[::-1])
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download_module.os, call, fail)
+    with pytest.raises(DownloadError, match="could not store .* No space left"):
+        get_file("a.bin", url, force_download=True)
+    monkeypatch.undo()
+    assert path.read_bytes() == BODY
+
+
+def test_interrupt_keeps_what_has_arrived(web, tmp_path, monkeypatch):
+    original = download_module._copy
+
+    def interrupted(*args):
+        original(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download_module, "_copy", interrupted)
+    url = web.put("a.bin", BODY)
+    with pytest.raises(KeyboardInterrupt):
+        get_file("a.bin", url, file_hash=sha256(BODY))
+    assert "a.bin" not in names(cache(tmp_path)) and "a.bin.lock" not in names(cache(tmp_path))
+    assert (cache(tmp_path) / "a.bin.partial").read_bytes() == BODY
+
+
+def test_bar_on_a_terminal(web, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    get_file("a.bin", web.put("a.bin", BODY))
+    assert "a.bin: " in terminal.getvalue() and "100%" in terminal.getvalue()
+
+
+def test_importing_is_cheap():
+    program = """
+import sys, numpy
+before = set(sys.modules)
+import hornbeam.datasets, hornbeam.utils.file_utils
+slow = {"ssl", "urllib.request", "http.client", "tarfile", "zipfile", "gzip", "tqdm", "h5py"}
+print(sorted(slow & (set(sys.modules) - before)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 CHILD = """
 import sys
 from hornbeam.utils import get_file

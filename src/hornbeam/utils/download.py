@@ -118,15 +118,19 @@ def download(url, target, digest=None):
                 f" {found} ({size} bytes). The file may have changed on the server, or something "
                 f"in between (proxy, login page) replaced it. {_by_hand(url, target, digest)}"
             )
+        os.replace(partial, target)
+        _remove(validator)
+        _sync_folder(os.path.dirname(target))
     except (_Again, _Fatal) as error:
         if isinstance(error, _Fatal):
             _remove(partial, validator)  # what is there is of no use to another attempt
         raise DownloadError(
             f"get_file: could not download {url}: {error}. {_by_hand(url, target, digest)}"
         ) from error.__cause__
-    os.replace(partial, target)
-    _remove(validator)
-    _sync_folder(os.path.dirname(target))
+    except DownloadError:
+        raise
+    except OSError as error:  # of our disk; what has arrived stays for the next call
+        raise DownloadError(f"get_file: could not store {url} as {target}: {error}") from error
 
 
 def _by_hand(url, target, digest):
@@ -351,9 +355,7 @@ def _progress(url, position, total):
     from tqdm import tqdm
 
     name = os.path.basename(urllib.parse.urlsplit(url).path)
-    with tqdm(
-        desc=name, initial=position, total=total, unit="B", unit_scale=True, leave=False
-    ) as bar:
+    with tqdm(desc=name, initial=position, total=total, unit="B", unit_scale=True) as bar:
         yield bar.update
 
 
