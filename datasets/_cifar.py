@@ -19,7 +19,8 @@ def load_batches(path, parts, label_key):
         label_key: key of the labels in a batch.
 
     Returns:
-        For each part `(images, labels)`: `uint8` of shapes `(n, 32, 32, 3)` and `(n, 1)`.
+        For each part `(images, labels)`: `uint8` of shapes `(n, 32, 32, 3)` and `(n, 1)`; images
+        of shape `(n, 3, 32, 32)` if that is the `image_data_format` of the session.
     """
     import tarfile
     import zlib
@@ -44,10 +45,13 @@ def load_batches(path, parts, label_key):
 
 
 def _joined(batches):
+    from hornbeam.backend import image_data_format  # the engine, which nothing else here needs
+
     images = np.concatenate([images for images, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
-    # stored plane by plane; an array in the usual order makes later copies cheap
-    images = np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    images = images.reshape(-1, 3, 32, 32)  # stored plane by plane
+    if image_data_format() == "channels_last":
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # makes later copies cheap
     return images, labels.reshape(-1, 1)
 
 

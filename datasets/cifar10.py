@@ -29,7 +29,8 @@ def load_data():
     Returns:
         `(x_train, y_train), (x_test, y_test)`: images `uint8` (0 … 255) of shapes
         `(50000, 32, 32, 3)` and `(10000, 32, 32, 3)`, labels `uint8` (0 … 9) of shapes
-        `(50000, 1)` and `(10000, 1)`.
+        `(50000, 1)` and `(10000, 1)`. With `set_image_data_format("channels_first")`
+        the images have the shape `(n, 3, 32, 32)`.
 
     Raises:
         DownloadError: if the file cannot be fetched; the message says where to put it by hand.

@@ -20,7 +20,8 @@ def load_data(label_mode="fine"):
     Returns:
         `(x_train, y_train), (x_test, y_test)`: images `uint8` (0 … 255) of shapes
         `(50000, 32, 32, 3)` and `(10000, 32, 32, 3)`, labels `uint8` (0 … 99 or 0 … 19) of
-        shapes `(50000, 1)` and `(10000, 1)`.
+        shapes `(50000, 1)` and `(10000, 1)`. With `set_image_data_format("channels_first")`
+        the images have the shape `(n, 3, 32, 32)`.
 
     Raises:
         ValueError: for another `label_mode`.

@@ -221,6 +221,21 @@ def test_cifar100(serve):
         datasets.cifar100.load_data("rough")
 
 
+def test_cifar_in_the_session_s_image_format(serve):
+    from hornbeam import backend
+
+    images, labels = images_and_labels(4, 10)
+    body = pickle.dumps({"data": images, "fine_labels": labels}, protocol=2)
+    members = {f"cifar-100-python/{name}": body for name in ("train", "test")}
+    serve(datasets.cifar100, "SOURCE", tar_gz(members))
+    backend.set_image_data_format("channels_first")
+    try:
+        (x_train, _), _ = datasets.cifar100.load_data()
+    finally:
+        backend.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(x_train, images.reshape(-1, 3, 32, 32))
+
+
 class Gadget:
     """Unpickling it makes a folder: what an attack would do, in a harmless way."""
 
