@@ -106,7 +106,9 @@ def get_file(
         path = _cached_or_downloaded(target, elsewhere, origin, digest, force_download)
         if folder is None:
             return path
-        return _unpacked(path, os.path.join(where, folder), "tar" if untar else archive_format)
+        folder = os.path.join(where, folder)
+        with lock(folder):  # archives of other names may unpack to it too
+            return _unpacked(path, folder, "tar" if untar else archive_format)
 
 
 def _check_name(name, origin):
