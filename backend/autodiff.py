@@ -156,11 +156,12 @@ def _input_gradients(record, dys, needed):
         if op.body is None:
             raise NotImplementedError(f"{op.name}: no gradient is defined for this op")
         return _differentiate_body(record, dys)
+    view = _OpView(record)
+    view.needs = [id(x) in needed for x in record.inputs]  # is this input's gradient wanted?
+    view.missing = [dy is None for dy in dys]  # is this output unused (its dy zeros)?
     dys = [
         OPS["zeros_like"](v) if dy is None else dy for v, dy in zip(record.outputs, dys, strict=True)
     ]
-    view = _OpView(record)
-    view.needs = [id(x) in needed for x in record.inputs]
     dxs = op.gradient_rule(view, *dys)
     if not isinstance(dxs, (tuple, list)):
         dxs = (dxs,) + (None,) * (len(record.inputs) - 1)

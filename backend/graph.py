@@ -179,10 +179,13 @@ class Graph:
                 f"({value!r}); return it from the function instead of storing it"
             )
         if value.node.op.name == "constant":
-            inner = self.constant(value.node.attrs["tensor"])
-        else:
-            inner = self.input(value.shape, value.dtype)
-            self.inputs.pop()  # captures come after the declared inputs
+            inner = self.captured[value] = self.constant(value.node.attrs["tensor"])
+            return inner
+        return self.input_for_capture(value)
+
+    def input_for_capture(self, value: Value) -> Value:
+        inner = self.input(value.shape, value.dtype)
+        self.inputs.pop()  # captures come after the declared inputs
         self.captured[value] = inner
         return inner
 

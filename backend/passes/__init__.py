@@ -1,6 +1,6 @@
 """Rewrites of graphs. Each pass is a function Graph → Graph in a file of its own.
 
-The order: what only differentiation needed goes first (`decompose`), then the graph gets smaller
+The order: what only differentiation needed goes first (`prune`, `decompose`), then the graph gets smaller
 (`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`).
 """
 
@@ -15,10 +15,10 @@ from hornbeam.backend.passes.rewrite import Rewrite as Rewrite
 def optimize(graph: Graph) -> Graph:
     """All passes, in order; also over the bodies of control flow."""
     from hornbeam.backend import executor
-    from hornbeam.backend.passes import cluster, cse, dead, decompose, epilogue, simplify
+    from hornbeam.backend.passes import cluster, cse, dead, decompose, epilogue, prune, simplify
 
     trace = executor.debug("passes")
-    for stage in (decompose, dead, simplify, cse, epilogue, dead, cluster):
+    for stage in (dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster):
         before = len(graph.nodes)
         graph = stage.run(graph)
         if trace:
