@@ -1,0 +1,114 @@
+"""Each pass does what its name says, and no pass changes a result."""
+
+import numpy as np
+
+from hornbeam import ops
+from hornbeam.backend import GradientTape, Variable, executor, function, passes
+from hornbeam.backend.graph import Graph
+
+
+def optimized(f, *arrays):
+    concrete = function(f).concrete(*arrays)
+    return passes.optimize(concrete.graph)
+
+
+def names(graph):
+    return [n.op.name for n in graph.nodes if n.op.name not in ("input", "constant", "variable")]
+
+
+X = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+
+
+def test_element_wise_chains_become_one_instruction():
+    graph = optimized(lambda x: ops.exp(x * 2 + 1) - x, X)
+    assert names(graph) == ["elementwise"]
+
+
+def test_equal_work_is_done_once_and_unused_work_not_at_all():
+    def f(x):
+        ops.sqrt(ops.sum(x))
+        return ops.matmul(x, ops.transpose(x)) + ops.matmul(x, ops.transpose(x))
+
+    got = names(optimized(f, X))
+    assert got.count("matmul") == 1 and "reduce_sum" not in got
+
+
+def test_constants_are_folded():
+    graph = optimized(lambda x: x + ops.sum(ops.ones((3, 3)) * 2.0), X)
+    assert names(graph) == ["add"]
+
+
+def test_what_does_nothing_is_left_out():
+    def f(x):
+        return ops.transpose(ops.transpose(x)) * 1.0 + 0.0
+
+    assert names(optimized(f, X)) == []
+
+
+def test_transposes_and_bias_and_relu_go_into_the_matmul():
+    w, b = Variable(np.ones((5, 6), np.float32)), Variable(np.ones(5, np.float32))
+
+    def f(x):
+        return ops.relu(ops.matmul(x, ops.transpose(w)) + b)
+
+    graph = optimized(f, X)
+    assert names(graph) == ["matmul"]
+    node = next(n for n in graph.nodes if n.op.name == "matmul")
+    assert node.attrs["transpose_b"] == 1 and node.attrs["activation"] == "relu"
+    np.testing.assert_allclose(function(f)(X), np.maximum(X @ np.ones((6, 5)) + 1, 0), rtol=1e-5)
+
+
+def test_a_cluster_never_waits_for_itself():
+    def f(x):
+        a = ops.exp(x)
+        s = ops.sum(a)  # not element-wise: a must be there before the division
+        return a / s + x
+
+    np.testing.assert_allclose(function(f)(X), np.exp(X) / np.exp(X).sum() + X, rtol=1e-5)
+
+
+def test_an_optimizer_update_is_one_pass_in_place():
+    w, m = Variable(np.ones((8, 8), np.float32)), Variable(np.zeros((8, 8), np.float32))
+
+    @function
+    def step(x):
+        with GradientTape() as tape:
+            loss = ops.sum(ops.matmul(x, w) ** 2)
+        g = tape.gradient(loss, w)
+        m.assign(m * 0.9 + g)
+        w.assign(w - m * 0.01)
+        return loss
+
+    x = np.ones((4, 8), np.float32)
+    plan = step.concrete(x).program.describe()
+    assert plan.count("copy") == 0, plan
+    line = next(p for p in plan.splitlines() if "@variable0" in p.split(" = ")[0])
+    assert "@variable1" in line.split(" = ")[0], plan
+
+
+def test_passes_keep_random_graphs_intact():
+    rng = np.random.default_rng(1)
+    unary = [ops.exp, ops.tanh, ops.negative, lambda v: ops.sum(v, axis=0, keepdims=True) + v * 0,
+             lambda v: ops.transpose(ops.transpose(v)), lambda v: ops.reshape(v, v.shape)]  # fmt: skip
+    binary = [ops.add, ops.multiply, ops.maximum, ops.subtract]
+
+    for seed in range(20):
+        choices = np.random.default_rng(seed).integers(0, 1 << 30, 60).tolist()
+
+        def f(x, choices=choices):
+            values = [x, x * 0.5]
+            for k in range(0, 60, 3):
+                a = values[choices[k] % len(values)]
+                b = values[choices[k + 1] % len(values)]
+                pick = choices[k + 2]
+                new = unary[pick // 2 % len(unary)](a) if pick % 2 else binary[pick // 2 % 4](a, b)
+                values.append(ops.tanh(new))
+            return values[-1], values[-3]
+
+        x = rng.standard_normal((4, 6)).astype(np.float32)
+        with Graph() as g:
+            inp = g.input(x.shape, "float32")
+            g.outputs = list(f(inp))
+        for a, b in zip(f(ops.convert_to_tensor(x)), function(f)(x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert executor.compile_graph(g) is not None
