@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import sys
 import threading
+
+from hornbeam.backend import _core
 
 
 class _State(threading.local):
@@ -42,3 +46,43 @@ def device(name: str):
 
 def current_device() -> str:
     return _state.stack[-1] if _state.stack else "cpu:0"
+
+
+_CUDA_LIBRARIES = (
+    ("driver", "libcuda.so.1"),
+    ("NVRTC", "libnvrtc.so.13"),
+    ("NVRTC", "libnvrtc.so.12"),
+    ("cuBLASLt", "libcublasLt.so.13"),
+    ("cuBLASLt", "libcublasLt.so.12"),
+    ("cuDNN", "libcudnn.so.9"),
+    ("NCCL", "libnccl.so.2"),
+)
+
+
+def _cuda_lines() -> list[str]:
+    """Each CUDA library that could be used: found, or what the loader says."""
+    import ctypes
+
+    lines = []
+    for what, name in _CUDA_LIBRARIES:
+        try:
+            ctypes.CDLL(name)
+            lines.append(f"  {what:9} {name}: found")
+        except OSError as e:
+            lines.append(f"  {what:9} {name}: {e}")
+    return lines
+
+
+def show_config() -> None:
+    """Prints version, instruction set, threads, devices and what was found of CUDA."""
+    from hornbeam.version import __version__
+
+    level, machine = _core.isa_level(), _core.machine_isa_level()
+    forced = "" if level == machine else f" (the machine has {machine}; HORNBEAM_ISA)"
+    print(f"hornbeam {__version__}, Python {sys.version.split()[0]}, {platform.platform()}")
+    print(f"core: {_core.__file__}")
+    print(f"instruction set: {level}{forced}")
+    print(f"threads: {_core.num_threads()}")
+    print(f"devices: {', '.join(list_devices())}")
+    print("CUDA: this build has no CUDA kernels; libraries on this machine:")
+    print("\n".join(_cuda_lines()))
