@@ -26,6 +26,13 @@ _ITEM_BYTES = {
     "float64": 8,
 }
 ALL = tuple(_ITEM_BYTES)
+_SPOKEN = {
+    "float": "float32",
+    "half": "float16",
+    "double": "float64",
+    "int": "int32",
+    "long": "int64",
+}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTS = tuple(d for d in ALL if "int" in d)
 
@@ -113,14 +120,8 @@ def standardize_dtype(dtype) -> str:
         return "int32"
     if dtype is float:
         return floatx()
-    if dtype in ("float", "half", "double", "int", "long"):
-        return {
-            "float": "float32",
-            "half": "float16",
-            "double": "float64",
-            "int": "int32",
-            "long": "int64",
-        }[dtype]
+    if isinstance(dtype, str) and dtype in _SPOKEN:
+        return _SPOKEN[dtype]
     # torch.float32, tf.float32, jnp.float32, np.float32, np.dtype("float32"): by their name
     for name in (
         getattr(dtype, "name", None),

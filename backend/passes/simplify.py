@@ -82,6 +82,8 @@ def _reshape(rewrite, node, inputs, out):
 def _transpose(rewrite, node, inputs, out):
     (x,) = inputs
     axes = node.attrs["axes"]
+    if axes is None:
+        return None
     if x.node.op.name == "transpose":
         inner = x.node.attrs["axes"]
         axes = tuple(inner[a] for a in axes)
