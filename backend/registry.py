@@ -127,10 +127,13 @@ class PublicOp:
         self.input_names = tuple(inputs)
         self.make_attrs = attrs
         self.node_op: Op | None = None
-        if kernel or self.name in kernel_dtypes():
+        # a public face of a primitive of the same name is a plain function that calls it
+        if kernel or (self.name in kernel_dtypes() and self.name not in REGISTRY):
             self._make_node_op(kernel or self.name)
 
     def _make_node_op(self, name):
+        if name in REGISTRY:
+            raise ValueError(f"op: {name!r} is a primitive already; give the gradient there")
         self.node_op = Op(name, spec=self._spec)
         self.node_op.body = self._run_body
         REGISTRY[name] = self.node_op
