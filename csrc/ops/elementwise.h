@@ -205,7 +205,8 @@ void add_comparisons(ElementwiseTable& table) {
   compare<T>(table, "logical_or", [](Vec<T> a, Vec<T> b) { return (a != T(0)) | (b != T(0)); });
   compare<T>(table, "logical_xor", [](Vec<T> a, Vec<T> b) { return (a != T(0)) ^ (b != T(0)); });
   test<T>(table, "logical_not", [](Vec<T> a) { return a == T(0); });
-  unary<T>(table, "copy", [](Vec<T> a) { return a; });
+  unary<T>(table, "copy", [](Vec<T> a) { return a; });          // of an input to an output
+  unary<T>(table, "broadcast_to", [](Vec<T> a) { return a; });  // the engine broadcasts operands
   table.add(
       {"where", kComputeOf<T>, kComputeOf<T>, 3, 1, [](void* dst, const void* const* src, int n) {
          const uint8_t* c = (const uint8_t*)src[0];

@@ -14,7 +14,6 @@ void add_arithmetic(ElementwiseTable& t) {
       t, "divide", [](V a, V b) { return a / b; }, 3);
   binary<T>(t, "maximum", [](V a, V b) { return vmax<T>(a, b); });
   binary<T>(t, "minimum", [](V a, V b) { return vmin<T>(a, b); });
-  binary<T>(t, "copysign", [](V a, V b) { return vcopysign<T>(a, b); });
   binary<T>(t, "heaviside", [](V a, V b) {
     const V step = a > T(0) ? splat<T>(T(1)) : V{};
     return a == T(0) ? b : (a != a ? a : step);
