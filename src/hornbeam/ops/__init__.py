@@ -1,5 +1,27 @@
 """Keras's operations: functions on tensors, eager or while a function is traced."""
 
+from hornbeam.ops.activation import celu as celu
+from hornbeam.ops.activation import elu as elu
+from hornbeam.ops.activation import gelu as gelu
+from hornbeam.ops.activation import glu as glu
+from hornbeam.ops.activation import hard_shrink as hard_shrink
+from hornbeam.ops.activation import hard_sigmoid as hard_sigmoid
+from hornbeam.ops.activation import hard_silu as hard_silu
+from hornbeam.ops.activation import hard_tanh as hard_tanh
+from hornbeam.ops.activation import leaky_relu as leaky_relu
+from hornbeam.ops.activation import log_sigmoid as log_sigmoid
+from hornbeam.ops.activation import relu as relu
+from hornbeam.ops.activation import relu6 as relu6
+from hornbeam.ops.activation import selu as selu
+from hornbeam.ops.activation import silu as silu
+from hornbeam.ops.activation import soft_shrink as soft_shrink
+from hornbeam.ops.activation import softplus as softplus
+from hornbeam.ops.activation import softsign as softsign
+from hornbeam.ops.activation import sparse_plus as sparse_plus
+from hornbeam.ops.activation import sparse_sigmoid as sparse_sigmoid
+from hornbeam.ops.activation import squareplus as squareplus
+from hornbeam.ops.activation import tanh_shrink as tanh_shrink
+from hornbeam.ops.activation import threshold as threshold
 from hornbeam.ops.elementwise import abs as abs
 from hornbeam.ops.elementwise import absolute as absolute
 from hornbeam.ops.elementwise import add as add
@@ -43,9 +65,9 @@ from hornbeam.ops.elementwise import imag as imag
 from hornbeam.ops.elementwise import lcm as lcm
 from hornbeam.ops.elementwise import ldexp as ldexp
 from hornbeam.ops.elementwise import log as log
-from hornbeam.ops.elementwise import log10 as log10
 from hornbeam.ops.elementwise import log1p as log1p
 from hornbeam.ops.elementwise import log2 as log2
+from hornbeam.ops.elementwise import log10 as log10
 from hornbeam.ops.elementwise import logaddexp as logaddexp
 from hornbeam.ops.elementwise import logaddexp2 as logaddexp2
 from hornbeam.ops.elementwise import maximum as maximum
@@ -75,7 +97,6 @@ from hornbeam.ops.elementwise import tanh as tanh
 from hornbeam.ops.elementwise import true_divide as true_divide
 from hornbeam.ops.elementwise import trunc as trunc
 from hornbeam.ops.elementwise import where as where
-
 from hornbeam.ops.logic import allclose as allclose
 from hornbeam.ops.logic import bitwise_and as bitwise_and
 from hornbeam.ops.logic import bitwise_invert as bitwise_invert
@@ -104,30 +125,6 @@ from hornbeam.ops.logic import logical_xor as logical_xor
 from hornbeam.ops.logic import not_equal as not_equal
 from hornbeam.ops.logic import right_shift as right_shift
 from hornbeam.ops.logic import signbit as signbit
-
-from hornbeam.ops.activation import celu as celu
-from hornbeam.ops.activation import elu as elu
-from hornbeam.ops.activation import gelu as gelu
-from hornbeam.ops.activation import glu as glu
-from hornbeam.ops.activation import hard_shrink as hard_shrink
-from hornbeam.ops.activation import hard_sigmoid as hard_sigmoid
-from hornbeam.ops.activation import hard_silu as hard_silu
-from hornbeam.ops.activation import hard_tanh as hard_tanh
-from hornbeam.ops.activation import leaky_relu as leaky_relu
-from hornbeam.ops.activation import log_sigmoid as log_sigmoid
-from hornbeam.ops.activation import relu as relu
-from hornbeam.ops.activation import relu6 as relu6
-from hornbeam.ops.activation import selu as selu
-from hornbeam.ops.activation import silu as silu
-from hornbeam.ops.activation import soft_shrink as soft_shrink
-from hornbeam.ops.activation import softplus as softplus
-from hornbeam.ops.activation import softsign as softsign
-from hornbeam.ops.activation import sparse_plus as sparse_plus
-from hornbeam.ops.activation import sparse_sigmoid as sparse_sigmoid
-from hornbeam.ops.activation import squareplus as squareplus
-from hornbeam.ops.activation import tanh_shrink as tanh_shrink
-from hornbeam.ops.activation import threshold as threshold
-
 from hornbeam.ops.reduce import all as all
 from hornbeam.ops.reduce import amax as amax
 from hornbeam.ops.reduce import amin as amin

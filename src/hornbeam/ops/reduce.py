@@ -306,7 +306,7 @@ def _arg(name, function, x, axis, keepdims):
 
 @op(inputs=("x",), name="argmax")
 def argmax(x, axis=None, keepdims=False):
-    """Index (int32) of the largest element along `axis`, the first if several; NaN counts as largest.
+    """Index (int32) of the largest element along `axis`, the first if several; NaN counts as it.
 
     Args:
         axis: an int; None: the index into the flattened `x`.
@@ -322,7 +322,7 @@ def argmax(x, axis=None, keepdims=False):
 
 @op(inputs=("x",), name="argmin")
 def argmin(x, axis=None, keepdims=False):
-    """Index (int32) of the smallest element along `axis`, the first if several; NaN counts as smallest.
+    """Index (int32) of the smallest element along `axis`, the first if several; NaN counts as it.
 
     Args:
         axis: an int; None: the index into the flattened `x`.
