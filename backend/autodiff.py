@@ -160,7 +160,8 @@ def _input_gradients(record, dys, needed):
     view.needs = [id(x) in needed for x in record.inputs]  # is this input's gradient wanted?
     view.missing = [dy is None for dy in dys]  # is this output unused (its dy zeros)?
     dys = [
-        OPS["zeros_like"](v) if dy is None else dy for v, dy in zip(record.outputs, dys, strict=True)
+        OPS["zeros_like"](v) if dy is None else dy
+        for v, dy in zip(record.outputs, dys, strict=True)
     ]
     dxs = op.gradient_rule(view, *dys)
     if not isinstance(dxs, (tuple, list)):

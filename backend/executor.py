@@ -50,7 +50,9 @@ def lower(graph: Graph) -> _core.Program:
         else:
             instructions.append(_instruction(node, slot_of, new_slot))
     variable_slot = {
-        node.attrs["variable"]: slot_of[node.outputs[0]] for node in graph.nodes if node.op is VARIABLE
+        node.attrs["variable"]: slot_of[node.outputs[0]]
+        for node in graph.nodes
+        if node.op is VARIABLE
     }
     updates = [(variable_slot[var], slot_of[v]) for var, v in graph.state.items()]
     inputs = [slot_of[v] for v in graph.inputs] + [slot_of[v] for _, v in graph.capture_list()]
@@ -75,9 +77,7 @@ def _instruction(node: Node, slot_of, new_slot):
     elif name == "barrier":
         name = "reshape"
     children = [lower(v) for v in attrs.values() if isinstance(v, Graph)]
-    attrs = {
-        k: v for k, v in attrs.items() if not k.startswith("_") and not isinstance(v, Graph)
-    }
+    attrs = {k: v for k, v in attrs.items() if not k.startswith("_") and not isinstance(v, Graph)}
     if name == "reshape":
         attrs = {}
     inputs = [slot_of[v] for v in node.inputs]

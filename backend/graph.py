@@ -251,18 +251,18 @@ class Graph:
 
     def to_dot(self) -> str:
         """The graph in the DOT language of Graphviz."""
-        ids = {node: i for i, node in enumerate(self.nodes)}
-        lines = ["digraph hornbeam {", "  node [shape=box, fontname=sans, fontsize=10];"]
-        for node, i in ids.items():
-            shapes = "\\n".join(f"{v.dtype} {list(v.shape)}" for v in node.outputs)
-            label = node.op.name
-            if label == "variable":
-                label += " " + node.attrs["variable"].path
-            lines.append(f'  n{i} [label="{label}\\n{shapes}"];')
-            lines += [f"  n{ids[v.node]} -> n{i};" for v in node.inputs]
-        for k, v in enumerate(self.outputs):
-            lines += [f'  out{k} [label="output {k}", shape=ellipse];', f"  n{ids[v.node]} -> out{k};"]
-        return "\n".join([*lines, "}"])
+        from hornbeam.backend import drawing
+
+        return drawing.to_dot(self)
+
+    def to_svg(self) -> str:
+        """The graph as an SVG picture."""
+        from hornbeam.backend import drawing
+
+        return drawing.to_svg(self)
+
+    def _repr_html_(self) -> str:
+        return self.to_svg()
 
 
 def _short(attr) -> str:
@@ -287,7 +287,13 @@ def to_tensor(x, dtype: str | None = None) -> Tensor:
         t = x
     elif isinstance(x, (bool, int, float)):
         if dtype is None:
-            dtype = "bool" if isinstance(x, bool) else "int32" if isinstance(x, int) else dtypes.floatx()
+            dtype = (
+                "bool"
+                if isinstance(x, bool)
+                else "int32"
+                if isinstance(x, int)
+                else dtypes.floatx()
+            )
             if dtype == "int32" and not -(2**31) <= x < 2**31:
                 dtype = "int64"
         return from_numpy(np.asarray(x), dtype)

@@ -29,7 +29,16 @@ class KerasTensor(TensorLike):
         record_history: kept for Keras scripts.
     """
 
-    __slots__ = ("shape", "dtype", "name", "node", "index", "_keras_mask", "__dict__", "__weakref__")
+    __slots__ = (
+        "shape",
+        "dtype",
+        "name",
+        "node",
+        "index",
+        "_keras_mask",
+        "__dict__",
+        "__weakref__",
+    )
 
     def __init__(
         self,
@@ -171,7 +180,7 @@ def infer(function, *args, **kwargs):
     )
     for t, masked in zip(tree.flatten(out), masks, strict=True):
         if masked:
-            t._keras_mask = KerasTensor(t.shape[: masked], "bool")
+            t._keras_mask = KerasTensor(t.shape[:masked], "bool")
     return out
 
 

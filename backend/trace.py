@@ -131,7 +131,9 @@ def _separate_state(graph):
             continue
         source = value
         while source.node.op in views or source.node.op.name == "custom_gradient":
-            source = source.node.inputs[source.index if source.node.op.name == "custom_gradient" else 0]
+            source = source.node.inputs[
+                source.index if source.node.op.name == "custom_gradient" else 0
+            ]
         if source.node.op in registry.LEAVES or source in taken or source is not value:
             with graph:
                 value = graph.add(registry.copy, (value,), {}).outputs[0]
@@ -202,7 +204,9 @@ class Function:
             if isinstance(x, _Leaf):
                 key.append(x)
                 return x
-            if _is_array(x) or (hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)):
+            if _is_array(x) or (
+                hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)
+            ):
                 if isinstance(x, (np.ndarray, np.generic)):
                     spec = _Leaf(x.shape, standard_name(x))
                 else:

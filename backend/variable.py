@@ -217,7 +217,9 @@ def standardize_shape(shape) -> tuple:
     for d in shape:
         if d is not None:
             if not hasattr(d, "__index__") or isinstance(d, bool):
-                raise ValueError(f"shape: expected sizes that are ints or None, got {d!r} in {shape}")
+                raise ValueError(
+                    f"shape: expected sizes that are ints or None, got {d!r} in {shape}"
+                )
             d = int(d)
             if d < 0:
                 raise ValueError(f"shape: expected sizes of 0 or more, got {shape}")

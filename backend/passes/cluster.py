@@ -30,9 +30,7 @@ class _Group:
         self.shape = node.outputs[0].shape if node.op.elementwise else None
 
     def outside(self):
-        return {
-            v for n in self.members.values() for v in n.inputs if v.node not in self._nodes()
-        }
+        return {v for n in self.members.values() for v in n.inputs if v.node not in self._nodes()}
 
     def _nodes(self):
         return set(self.members.values())
@@ -48,7 +46,11 @@ def run(graph: Graph) -> Graph:
         for v in node.inputs:
             other = group_of[v.node]
             group = group_of[node]
-            if other is not group and other.shape == group.shape and _may_join(other, group, group_of):
+            if (
+                other is not group
+                and other.shape == group.shape
+                and _may_join(other, group, group_of)
+            ):
                 _join(other, group, group_of)
     return _emit(graph, group_of, index)
 

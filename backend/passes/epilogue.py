@@ -27,7 +27,9 @@ def run(graph: Graph) -> Graph:
             out = _absorb_relu(rewrite, node, inputs, single)
         if out is None:
             out = rewrite.copy(node, inputs)
-        single.update((new, count.get(old) == 1) for old, new in zip(node.outputs, out, strict=True))
+        single.update(
+            (new, count.get(old) == 1) for old, new in zip(node.outputs, out, strict=True)
+        )
         return out
 
     return rewrite.run(visit)

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
@@ -158,6 +159,8 @@ def test_graph_prints_and_draws():
     graph = function(lambda x: ops.exp(x) + 1).concrete(np.ones(3, np.float32)).graph
     assert "exp(" in str(graph) and "float32[3]" in str(graph)
     assert graph.to_dot().startswith("digraph")
+    picture = xml.etree.ElementTree.fromstring(graph.to_svg())
+    assert len(picture.findall("{http://www.w3.org/2000/svg}g")) == len(graph.nodes)
 
 
 def test_methods_are_compiled_per_instance():

@@ -58,7 +58,9 @@ def top_level_imports(tree):
             pending += ast.iter_child_nodes(node)
 
 
-@pytest.mark.parametrize(("path", "parts"), modules(), ids=lambda p: "/".join(p) if isinstance(p, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "parts"), modules(), ids=lambda p: "/".join(p) if isinstance(p, tuple) else ""
+)
 def test_a_module_imports_only_from_below(path, parts):
     mine = layer_of(parts)
     if mine is None or parts[-1] in RAISED.get(parts[0], ()):

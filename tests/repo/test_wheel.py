@@ -15,7 +15,9 @@ def installed_files():
         dist = importlib.metadata.distribution("hornbeam")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("hornbeam is not installed (run from the source tree)")
-    if dist.read_text("direct_url.json") and '"editable": true' in dist.read_text("direct_url.json"):
+    if dist.read_text("direct_url.json") and '"editable": true' in dist.read_text(
+        "direct_url.json"
+    ):
         pytest.skip("an editable install has no wheel contents")
     return [f for f in dist.files or [] if "__pycache__" not in f.parts]
 
@@ -26,7 +28,9 @@ def test_contents():
     assert all(f.startswith(("hornbeam/", "hornbeam-")) for f in files), files
     for room in ("layers", "models", "backend", "datasets", "ops", "saving", "optimizers"):
         assert f"hornbeam/{room}/__init__.py" in package
-    cores = [f for f in package if f.startswith("hornbeam/backend/_core") and f.endswith((".so", ".pyd"))]
+    cores = [
+        f for f in package if f.startswith("hornbeam/backend/_core") and f.endswith((".so", ".pyd"))
+    ]
     assert len(cores) == 1
     assert "hornbeam/py.typed" in package
     strays = [f for f in package if f.endswith((".cc", ".h", ".cu", ".o", ".a", ".txt.in"))]

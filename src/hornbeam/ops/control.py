@@ -310,7 +310,9 @@ def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
     structure = []
 
     def step(*values):
-        carry, y = f(tree.pack_sequence_as(init, values[: len(carries)]), pack_x(values[len(carries) :]))
+        carry, y = f(
+            tree.pack_sequence_as(init, values[: len(carries)]), pack_x(values[len(carries) :])
+        )
         tree.assert_same_structure(carry, init)
         structure.append(y)
         return [*tree.flatten(carry), *([] if y is None else tree.flatten(y))]
@@ -369,7 +371,9 @@ def _while_gradient(o, *dys):
     )
 
 
-_while = primitive("while_loop", _while_spec, _while_gradient, doc="A loop while a condition holds.")
+_while = primitive(
+    "while_loop", _while_spec, _while_gradient, doc="A loop while a condition holds."
+)
 
 
 @op(inputs=())
