@@ -22,6 +22,14 @@ from hornbeam.ops.activation import sparse_sigmoid as sparse_sigmoid
 from hornbeam.ops.activation import squareplus as squareplus
 from hornbeam.ops.activation import tanh_shrink as tanh_shrink
 from hornbeam.ops.activation import threshold as threshold
+from hornbeam.ops.control import associative_scan as associative_scan
+from hornbeam.ops.control import cond as cond
+from hornbeam.ops.control import fori_loop as fori_loop
+from hornbeam.ops.control import map_ as map
+from hornbeam.ops.control import scan as scan
+from hornbeam.ops.control import switch as switch
+from hornbeam.ops.control import vectorized_map as vectorized_map
+from hornbeam.ops.control import while_loop as while_loop
 from hornbeam.ops.elementwise import abs as abs
 from hornbeam.ops.elementwise import absolute as absolute
 from hornbeam.ops.elementwise import add as add
