@@ -1,9 +1,41 @@
-// Ops that move elements without computing: transpose, broadcast_to, concat, split, slice and its
-// gradient, pad, dynamic_slice and dynamic_slice_update. All of them are memory bound; the work is
-// in strided_copy.h.
+// Ops that move elements without computing (and iota): transpose, broadcast_to, concat, split,
+// slice and its gradient, pad, dynamic_slice and dynamic_slice_update. All of them are memory
+// bound; the work is in strided_copy.h.
+#include "ops/element.h"
 #include "ops/strided_copy.h"
 
 HB_KERNELS_BEGIN
+
+// y[i] = start + i step, computed in float64 or 64-bit integers.
+struct Iota {
+  int64_t n;
+  DType dtype;
+  double start, step;
+  int64_t start_int = 0, step_int = 0;
+  bool integers;
+  explicit Iota(Prepare& p) : n(num_elements(p.outputs[0])), dtype(p.outputs[0].dtype) {
+    integers = attr_int(*p.attrs, "integers") != 0;
+    start = attr_float(*p.attrs, "start");
+    step = attr_float(*p.attrs, "step");
+    if (integers) {
+      start_int = attr_int(*p.attrs, "start");
+      step_int = attr_int(*p.attrs, "step");
+    }
+  }
+  void run(const Call& c) const {
+    with_type(dtype, [&]<class T>(T) {
+      T* y = static_cast<T*>(c.outputs[0]);
+      if (integers) {
+        for (int64_t i = 0; i < n; ++i) y[i] = narrowed<T>(Compute<T>(start_int + i * step_int));
+      } else {
+        for (int64_t i = 0; i < n; ++i) {
+          y[i] = narrowed<T>(Compute<T>(start + double(i) * step));
+        }
+      }
+    });
+  }
+};
+HB_CPU_KERNEL(iota, Iota, kAllDTypes)
 
 // y = x with its dimensions in the order `axes`.
 struct Transpose {
