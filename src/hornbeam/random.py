@@ -13,8 +13,8 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
-from hornbeam.ops import creation, index, sort
-from hornbeam.ops import shape as shapes
+from hornbeam.ops import creation, index, shapes, sorting
+from hornbeam.ops._common import canonical_axis
 
 __all__ = [
     "SeedGenerator",
@@ -240,7 +240,9 @@ def randint(shape, minval, maxval, dtype="int32", seed=None):
     if not backend.dtypes.is_int(dtype):
         raise ValueError(f"randint: expected an integer dtype, got {dtype}")
     key, shape = draw_seed(seed), _shape("randint", shape)
-    bounds = [v.item() if isinstance(v, backend.Tensor) and v.size == 1 else v for v in (minval, maxval)]
+    bounds = [
+        v.item() if isinstance(v, backend.Tensor) and v.size == 1 else v for v in (minval, maxval)
+    ]
     if all(isinstance(v, (int, float, np.integer, np.floating)) for v in bounds):
         low, high = int(bounds[0]), int(bounds[1])
         if low >= high:
@@ -341,9 +343,9 @@ def binomial(shape, counts, probabilities, dtype=None, seed=None):
 @op(inputs=("x",))
 def _shuffled(x, axis, seed):
     x = backend.convert_to_tensor(x)
-    axis = shapes.canonical_axis("shuffle", axis, x.ndim)
+    axis = canonical_axis("shuffle", axis, x.ndim)
     bits = _random_bits(draw_seed(seed), shape=(x.shape[axis],))
-    return index._gather(x, sort._argsort(bits), axis=axis)
+    return index._gather(x, sorting._argsort(bits), axis=axis)
 
 
 def shuffle(x, axis=0, seed=None):

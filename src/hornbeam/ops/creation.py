@@ -6,7 +6,7 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
-from hornbeam.ops import shape as shapes
+from hornbeam.ops import shapes
 
 OPS = backend.OPS
 
@@ -218,7 +218,9 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
         raise ValueError(f"diagonal: expected at least two axes, got shape {tuple(x.shape)}")
     x = shapes.moveaxis(x, (axis1, axis2), (-2, -1))
     m, n = x.shape[-2:]
-    start, count = (offset, min(m, n - offset)) if offset >= 0 else (-offset * n, min(m + offset, n))
+    start, count = (
+        (offset, min(m, n - offset)) if offset >= 0 else (-offset * n, min(m + offset, n))
+    )
     lead, count = tuple(x.shape[:-2]), max(count, 0)
     flat = shapes.reshape(x, (*lead, m * n))
     zeros_, ones_ = (0,) * len(lead), (1,) * len(lead)

@@ -15,9 +15,8 @@ from hornbeam import backend
 from hornbeam.backend import autodiff
 from hornbeam.backend.registry import Spec, op, primitive
 from hornbeam.backend.tensor import from_numpy
-from hornbeam.ops import creation
-from hornbeam.ops import shape as shapes
-from hornbeam.ops.shape import canonical_axis
+from hornbeam.ops import creation, joining, shapes
+from hornbeam.ops._common import canonical_axis
 
 OPS = backend.OPS
 
@@ -59,7 +58,9 @@ def _segment_gradient(op, dy):
     if op.reduction not in ("add", "max", "min"):
         raise NotImplementedError(f"segment_{op.reduction}: no gradient is defined")
     n = op.num_segments
-    inside = OPS["logical_and"](OPS["greater_equal"](ids, -n if op.wrap else 0), OPS["less"](ids, n))
+    inside = OPS["logical_and"](
+        OPS["greater_equal"](ids, -n if op.wrap else 0), OPS["less"](ids, n)
+    )
     safe = OPS["where"](inside, ids, creation.zeros((), ids.dtype))
     inside = shapes.reshape(inside, (*ids.shape, *(1,) * (len(data.shape) - 1)))
     if op.reduction != "add":  # shared evenly among the elements that attain it
@@ -85,7 +86,10 @@ _take_along_axis = primitive(
     lambda x, indices, *, axis: Spec(tuple(indices.shape), x.dtype),
     lambda op, dy: (
         _scatter_along_axis(
-            creation.zeros(op.inputs[0].shape, dy.dtype), op.inputs[1], dy, axis=op.axis,
+            creation.zeros(op.inputs[0].shape, dy.dtype),
+            op.inputs[1],
+            dy,
+            axis=op.axis,
             reduction="add",
         ),
         None,
@@ -217,8 +221,10 @@ def _expanded_key(x, key):
             parts += [n.astype("int32") for n in np.nonzero(np.asarray(k))]
         elif _plain(k):
             parts.append(k)
-        elif isinstance(k, (backend.Tensor, np.ndarray)) and len(k.shape) == 0 and (
-            not isinstance(k, backend.Tensor)
+        elif (
+            isinstance(k, (backend.Tensor, np.ndarray))
+            and len(k.shape) == 0
+            and (not isinstance(k, backend.Tensor))
         ):
             parts.append(int(k))
         else:
@@ -285,9 +291,7 @@ def getitem(x, key):
     parts = _expanded_key(x, key)
     if any(not _plain(k) for k in parts):
         # next to index arrays, an int is one of them
-        parts = [
-            np.asarray(k, "int32") if isinstance(k, (int, np.integer)) else k for k in parts
-        ]
+        parts = [np.asarray(k, "int32") if isinstance(k, (int, np.integer)) else k for k in parts]
     x, arrays = _basic(x, parts)
     if not arrays:
         return x
@@ -299,7 +303,7 @@ def getitem(x, key):
     dtype = backend.result_type(*(t.dtype for t in tensors))
     tensors = [shapes.broadcast_to(backend.cast(t, dtype), common) for t in tensors]
     rest = [a for a in range(x.ndim) if a not in axes]
-    picked = _gather_nd(shapes.transpose(x, (*axes, *rest)), shapes.stack(tensors, axis=-1))
+    picked = _gather_nd(shapes.transpose(x, (*axes, *rest)), joining.stack(tensors, axis=-1))
     places = [i for i, k in enumerate(parts) if not _plain(k)]
     if places[-1] - places[0] + 1 != len(places):
         return picked  # arrays apart: their axes come first
@@ -352,7 +356,9 @@ def scatter_update(inputs, indices, updates, reduction=None):
     x, indices = backend.convert_to_tensor(inputs), _indices(indices)
     known = ("update", "add", "max", "min", "mul")
     if (reduction or "update") not in known:
-        raise ValueError(f"scatter_update: expected reduction None or one of {known}, got {reduction!r}")
+        raise ValueError(
+            f"scatter_update: expected reduction None or one of {known}, got {reduction!r}"
+        )
     updates = _flat_updates(x, indices, updates, "scatter_update")
     return _scatter_nd(x, indices, updates, reduction=reduction or "update")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hornbeam import backend
 from hornbeam.backend.registry import op
-from hornbeam.ops import creation, index
-from hornbeam.ops import shape as shapes
-from hornbeam.ops.shape import canonical_axes, canonical_axis
+from hornbeam.ops import creation, index, joining, shapes
+from hornbeam.ops._common import canonical_axis
+from hornbeam.ops.shapes import ordered_axes
 
 OPS = backend.OPS
 
@@ -20,7 +20,7 @@ def _on_last(name, function, x, axis):
     """`function` of the last axis, applied over one axis or several at once."""
     x = _float(x)
     if isinstance(axis, (tuple, list)):
-        axes = canonical_axes(name, tuple(axis), x.ndim)
+        axes = ordered_axes(name, tuple(axis), x.ndim)
     else:
         axes = (canonical_axis(name, axis, x.ndim),)
     k = len(axes)
@@ -153,7 +153,7 @@ def _(op, dy):
 def _row_norm(name, kernel, x, parameters, axis, epsilon):
     """A normalisation over `axis` (or axes), computed over the last axis in float32 or wider."""
     x = _float(x)
-    axes = canonical_axes(name, axis, x.ndim)
+    axes = ordered_axes(name, axis, x.ndim)
     axes = tuple(sorted(axes))
     wanted = tuple(x.shape[a] for a in axes)
     n = 1
@@ -194,9 +194,7 @@ def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwarg
         return rms_normalization(x, scale=gamma, axis=axis, epsilon=epsilon)
     if kwargs:
         raise TypeError(f"layer_normalization: unexpected arguments {sorted(kwargs)}")
-    return _row_norm(
-        "layer_normalization", _layer_norm, x, ((gamma, 1), (beta, 0)), axis, epsilon
-    )
+    return _row_norm("layer_normalization", _layer_norm, x, ((gamma, 1), (beta, 0)), axis, epsilon)
 
 
 @op(inputs=("x", "scale"))
@@ -282,21 +280,6 @@ def _batch_norm_train(x, gamma=None, beta=None, axis=-1, epsilon=1e-3):
     y, mean, var = _batch_norm_last(shapes.moveaxis(x, axis, -1), gamma, beta, float(epsilon))
     y = shapes.moveaxis(y, -1, axis)
     return y, backend.stop_gradient(mean), backend.stop_gradient(var)
-
-
-@op(inputs=("x",))
-def moments(x, axes, keepdims=False, synchronized=False):
-    """Mean and variance over `axes` (two passes: stable for large means)."""
-    if synchronized:
-        raise ValueError("moments: synchronized=True needs several replicas, which are not set up")
-    x = _float(x)
-    compute = backend.cast(x, "float32") if x.dtype in ("float16", "bfloat16") else x
-    mean = OPS["mean"](compute, axis=axes, keepdims=True)
-    var = OPS["mean"](OPS["square"](compute - mean), axis=axes, keepdims=True)
-    if not keepdims:
-        axes = canonical_axes("moments", axes, x.ndim)
-        mean, var = shapes.squeeze(mean, axes), shapes.squeeze(var, axes)
-    return backend.cast(mean, x.dtype), backend.cast(var, x.dtype)
 
 
 @op
@@ -486,8 +469,8 @@ def dot_product_attention(
             f"dot_product_attention: expected a multiple of the {key_heads} key heads, got {heads}"
         )
     if heads != key_heads:
-        key = shapes.repeat(key, heads // key_heads, axis=2)
-        value = shapes.repeat(value, heads // key_heads, axis=2)
+        key = joining.repeat(key, heads // key_heads, axis=2)
+        value = joining.repeat(value, heads // key_heads, axis=2)
     scale = features**-0.5 if scale is None else scale
     scores = OPS["einsum"]("btnh,bsnh->bnts", query, key) * scale
     if attn_logits_soft_cap is not None:

@@ -6,8 +6,7 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
-from hornbeam.ops import index
-from hornbeam.ops import shape as shapes
+from hornbeam.ops import index, shapes
 
 OPS = backend.OPS
 
@@ -200,15 +199,20 @@ def _adaptive(name, kernel, reduce, inputs, output_size, data_format):
             ends = [-(-(i + 1) * n // o) for i in range(o)]
             width = max(e - s for s, e in zip(starts, ends, strict=True))
             places = np.array(
-                [[min(s + j, e - 1) for j in range(width)] for s, e in zip(starts, ends, strict=True)]
+                [
+                    [min(s + j, e - 1) for j in range(width)]
+                    for s, e in zip(starts, ends, strict=True)
+                ]
             )
             windows = index._gather(y, backend.convert_to_tensor(places, "int32"), axis=axis)
             if reduce == "max":
                 y = OPS["max"](windows, axis=axis + 1)
                 continue
             share = np.array(
-                [[(s + j < e) / (e - s) for j in range(width)]
-                 for s, e in zip(starts, ends, strict=True)]
+                [
+                    [(s + j < e) / (e - s) for j in range(width)]
+                    for s, e in zip(starts, ends, strict=True)
+                ]
             )
             share = share.reshape((o, width) + (1,) * (y.ndim - axis - 1))
             y = OPS["sum"](windows * backend.convert_to_tensor(share, x.dtype), axis=axis + 1)

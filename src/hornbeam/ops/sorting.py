@@ -1,4 +1,4 @@
-"""Ops about order: sort, argsort, top_k, searchsorted, and counting: bincount, histogram, digitize."""
+"""Ops about order (sort, argsort, top_k, searchsorted) and counts (bincount, histogram)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
-from hornbeam.ops import creation, index
-from hornbeam.ops import shape as shapes
-from hornbeam.ops.shape import canonical_axis
+from hornbeam.ops import creation, index, shapes
+from hornbeam.ops._common import canonical_axis
 
 OPS = backend.OPS
 
@@ -161,9 +160,7 @@ def _count(name, ids, weights, size):
         weights = creation.ones(ids.shape, "int32")
     else:
         weights = backend.convert_to_tensor(weights)
-    return index._segment_reduce(
-        weights, ids, num_segments=int(size), reduction="add", wrap=False
-    )
+    return index._segment_reduce(weights, ids, num_segments=int(size), reduction="add", wrap=False)
 
 
 @op

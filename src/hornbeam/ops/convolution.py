@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
-from hornbeam.ops import shape as shapes
+from hornbeam.ops import shapes
 from hornbeam.ops.pool import (
     channels_first,
     channels_last,
@@ -58,9 +58,7 @@ _conv_grad_filter = primitive(
     "conv_grad_filter",
     lambda x, dy, *, filter_shape, **_: Spec(tuple(filter_shape), x.dtype),
     lambda op, ddw: (
-        _conv_grad_input(
-            op.inputs[1], ddw, input_shape=tuple(op.inputs[0].shape), **_geometry(op)
-        ),
+        _conv_grad_input(op.inputs[1], ddw, input_shape=tuple(op.inputs[0].shape), **_geometry(op)),
         _conv(op.inputs[0], ddw, **_geometry(op)),
     ),
     doc="Gradient of conv with respect to w.",
