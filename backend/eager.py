@@ -34,7 +34,7 @@ def _run_body(op, inputs, attrs, pause):
 
 def run(op, inputs, attrs) -> tuple:
     name = op.name
-    key = (name, tuple(attrs.items()), *[(t.shape, t.dtype) for t in inputs])
+    key: tuple | None = (name, tuple(attrs.items()), *[(t.shape, t.dtype) for t in inputs])
     try:
         program = _programs.get(key)
     except TypeError:  # an attribute that does not hash (a graph): compiled anew

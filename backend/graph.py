@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import types
 
 import numpy as np
 
@@ -38,13 +39,19 @@ def current_graph() -> Graph | None:
     return _state.graph
 
 
+def tracing_graph() -> Graph:
+    """The graph being traced in this thread, where it is known that there is one."""
+    assert _state.graph is not None
+    return _state.graph
+
+
 def is_tracing() -> bool:
     return _state.graph is not None
 
 
 def _user_line() -> tuple[str, int] | None:
     """File and line of the innermost frame outside of hornbeam."""
-    frame = sys._getframe(2)
+    frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_ROOTS) and "<frozen" not in name:
@@ -156,7 +163,7 @@ class Graph:
         """Node for a concrete tensor; equal small constants share one."""
         from hornbeam.backend.registry import CONSTANT, Spec
 
-        key = id(tensor)
+        key: object = id(tensor)
         if tensor.core.nbytes <= 64:
             key = (tensor.dtype, tensor.shape, tensor.core.array().tobytes())
         value = self._constants.get(key)

@@ -253,7 +253,7 @@ def _reshape_spec(x, *, shape):
 
 
 #: A view of the same elements in another shape (attr `shape`, ints). Costs nothing.
-reshape = primitive(
+reshape: Op = primitive(
     "reshape",
     _reshape_spec,
     gradient=lambda op, dy: reshape(dy, shape=op.inputs[0].shape),

@@ -73,6 +73,8 @@ class TensorLike:
     def __getitem__(self, key):
         return OPS["getitem"](self, key)
 
+    shape: tuple
+
     @property
     def ndim(self) -> int:
         return len(self.shape)

@@ -15,7 +15,7 @@ _PRODUCERS = ("matmul", "conv")
 def run(graph: Graph) -> Graph:
     rewrite = Rewrite(graph)
     count = uses(graph)
-    single = {}  # new value -> True if its old value is used once
+    single: dict = {}  # new value -> True if its old value is used once
 
     def visit(node, inputs):
         out = None

@@ -49,7 +49,7 @@ def _captures(*bodies) -> list:
 
 def _inline(body: Graph, values) -> list:
     """The nodes of a closed body, copied into the graph being traced."""
-    graph = graphs.current_graph()
+    graph = graphs.tracing_graph()
     mapping = dict(zip(body.inputs, values, strict=True))
     for node in body.nodes:
         if node.op in LEAVES:
@@ -64,7 +64,7 @@ def _inline(body: Graph, values) -> list:
 
 def _vjp(body: Graph, values, sources, dys):
     """Gradients of a body on `values` with respect to some of them (zeros where unconnected)."""
-    graph = graphs.current_graph()
+    graph = graphs.tracing_graph()
     start = len(graph.nodes)
     outputs = _inline(body, values)
     pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if dy is not None]
@@ -116,7 +116,7 @@ def _cond_gradient(o, *dys):
     _close(true, outer)
     _close(false, outer)
     inputs = (pred, *captures, *[dys[i] for i in floats], *outer)
-    found = graphs.current_graph().add(_cond, inputs, {"true": true, "false": false}).outputs
+    found = graphs.tracing_graph().add(_cond, inputs, {"true": true, "false": false}).outputs
     out = [None] * len(o.inputs)
     for i, g in zip(wanted, found, strict=True):
         out[i + 1] = g
@@ -158,7 +158,7 @@ def cond(pred, true_fn, false_fn):
     outer = _captures(true, false)
     _close(true, outer)
     _close(false, outer)
-    node = graphs.current_graph().add(_cond, (pred, *outer), {"true": true, "false": false})
+    node = graphs.tracing_graph().add(_cond, (pred, *outer), {"true": true, "false": false})
     return tree.pack_sequence_as(out, node.outputs)
 
 
@@ -204,7 +204,7 @@ def _add_scan(body, carries, xs, length, reverse):
         "length": length,
         "reverse": int(reverse),
     }
-    return graphs.current_graph().add(_scan, (*carries, *xs, *outer), attrs).outputs
+    return graphs.tracing_graph().add(_scan, (*carries, *xs, *outer), attrs).outputs
 
 
 def _scan_gradient(o, *dys):
@@ -233,7 +233,7 @@ def _scan_gradient(o, *dys):
             full[i] = g
         for i, g in zip(d_y, dy_in, strict=True):
             full[n + i] = g
-        caps = [graphs.current_graph().capture(c) for c in captures]
+        caps = [graphs.tracing_graph().capture(c) for c in captures]
         sources = [c_in[i] for i in d_carry] + [x_in[i] for i in w_x] + [caps[i] for i in w_c]
         found = _vjp(body, [*c_in, *x_in, *caps], sources, full)
         a, b = len(d_carry), len(d_carry) + len(w_x)
@@ -356,12 +356,12 @@ def _while_gradient(o, *dys):
     captures = o.inputs[n:]
 
     def step(*loop):
-        caps = [graphs.current_graph().capture(c) for c in captures]
+        caps = [graphs.tracing_graph().capture(c) for c in captures]
         (go_on,) = _inline(o.condition, [*loop, *caps])
         new = _inline(o.body, [*loop, *caps])
         return [OPS["where"](go_on, a, b) for a, b in zip(new, loop, strict=True)]
 
-    graph = graphs.current_graph()
+    graph = graphs.tracing_graph()
     start = len(graph.nodes)
     body, _ = _trace_body(step, [(v.shape, v.dtype) for v in o.inputs[:n]])
     outputs = _add_scan(_with_history(body, n), o.inputs[:n], [], o.maximum_iterations, False)[:n]
@@ -434,7 +434,7 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
             "num_loop": len(flat),
             "maximum_iterations": -1 if maximum_iterations is None else int(maximum_iterations),
         }
-        node = graphs.current_graph().add(_while, (*flat, *outer), attrs)
+        node = graphs.tracing_graph().add(_while, (*flat, *outer), attrs)
         values = tree.pack_sequence_as(values, node.outputs)
     return values[0] if single else type(loop_vars)(values)
 
