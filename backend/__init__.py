@@ -28,6 +28,7 @@ from hornbeam.backend.scope import name_scope as name_scope
 from hornbeam.backend.symbolic import KerasTensor as KerasTensor
 from hornbeam.backend.tensor import OPS as OPS
 from hornbeam.backend.tensor import Tensor as Tensor
+from hornbeam.backend.tensor import from_dlpack as from_dlpack
 from hornbeam.backend.trace import Concrete as Concrete
 from hornbeam.backend.trace import Function as Function
 from hornbeam.backend.trace import function as function

@@ -128,8 +128,14 @@ class Tensor(TensorLike):
         return np.array(a) if copy else a
 
     def __dlpack__(self, **kwargs):
-        # consumers may write into what they get, so they get the buffer only if nobody else has it
-        return np.array(self._view()).__dlpack__(**kwargs)
+        view = self.core.array()
+        if self.dtype == "bfloat16":
+            raise BufferError("tensor: NumPy cannot exchange bfloat16; cast to float32 first")
+        try:  # consumers that know read-only tensors (DLPack 1.0) share the memory
+            return view.__dlpack__(**kwargs)
+        except (BufferError, TypeError):  # the others may write, so they get a copy
+            kwargs.pop("max_version", None)
+            return np.array(view).__dlpack__(**kwargs)
 
     def __dlpack_device__(self):
         return (1, 0)  # kDLCPU
@@ -236,6 +242,20 @@ def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -
         array = np.array(array, wanted, order="C")
         copy = False
     return Tensor(_core.Tensor.from_numpy(array, name, copy))
+
+
+def from_dlpack(x) -> Tensor:
+    """Tensor of any object with `__dlpack__` (torch, jax, cupy on the host), sharing its memory.
+
+    The memory must not be changed while the tensor is in use.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from_dlpack(np.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    return from_numpy(np.from_dlpack(x), copy=False)
 
 
 def standard_name(array: np.ndarray) -> str:
