@@ -139,6 +139,16 @@ def backward(records, targets, sources, target_gradients) -> list:
     return [gradients.get(id(s)) for s in sources]
 
 
+def once_each(sources, gradients) -> list:
+    """Gradients for operands: a value that is an operand twice gets its whole gradient once."""
+    seen: set[int] = set()
+    out = []
+    for s, g in zip(sources, gradients, strict=True):
+        out.append(None if id(s) in seen else g)
+        seen.add(id(s))
+    return out
+
+
 def _accumulate(gradients, x, dx):
     if tuple(dx.shape) != tuple(x.shape):
         raise ValueError(
@@ -183,9 +193,10 @@ def _differentiate_body(record, dys):
     outputs = record.op.body(record.inputs, record.attrs)
     outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
     pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if dy is not None]
-    return backward(
+    found = backward(
         graph.nodes[start:], [y for y, _ in pairs], record.inputs, [dy for _, dy in pairs]
     )
+    return once_each(record.inputs, found)
 
 
 class GradientTape:
@@ -216,6 +227,7 @@ class GradientTape:
         self._tracked: dict[int, object] = {}  # id -> tensor (kept, so that ids stay unique)
         self._records: list = []
         self._reads: dict = {}  # Variable -> tensors that stood for it (eager)
+        self._watched_variables: set = set()
         self._graph = None
         self._used = False
 
@@ -240,7 +252,11 @@ class GradientTape:
 
     def watch(self, tensor) -> None:
         """Track `tensor` (or a nested structure): gradients with respect to it can be asked."""
+        from hornbeam.backend.variable import Variable
+
         for source in tree.flatten(tensor):
+            if isinstance(source, Variable):
+                self._watched_variables.add(source)
             for t in self._standing_for(source) or [_read(source)]:
                 if not dtypes.is_float(t.dtype):
                     raise ValueError(
@@ -255,7 +271,9 @@ class GradientTape:
         graph = self._graph
         if isinstance(source, Variable):
             if graph is None:
-                return self._reads.get(source, [])
+                return [t for t in self._reads.get(source, []) if id(t) in self._tracked]
+            if not source.trainable and source not in self._watched_variables:
+                return []
             first = graph.root().variables.get(source)
             if first is None:
                 return []

@@ -40,8 +40,10 @@ def test_third_derivative_by_nested_tapes():
                     c.watch(x)
                     y = ops.sum(x**5)
                 d1 = c.gradient(y, x)
-            d2 = b.gradient(ops.sum(d1), x)
-        return d1, d2, a.gradient(ops.sum(d2), x)
+                s1 = ops.sum(d1)
+            d2 = b.gradient(s1, x)
+            s2 = ops.sum(d2)
+        return d1, d2, a.gradient(s2, x)
 
     d1, d2, d3 = both_ways(f, backend.convert_to_tensor(X))
     np.testing.assert_allclose(d1, 5 * X**4, rtol=1e-5)

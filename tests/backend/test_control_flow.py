@@ -112,7 +112,8 @@ def test_second_derivative_of_a_scan():
                 y, _ = ops.scan(lambda c, _: (c * x, None), x, length=3)
                 y = ops.sum(y)
             g = inner.gradient(y, x)
-        return y, g, outer.gradient(ops.sum(g), x)
+            total = ops.sum(g)
+        return y, g, outer.gradient(total, x)
 
     x = np.array([1.5, -2.0], np.float32)
     y, g, gg = both_ways(f, backend.convert_to_tensor(x), rtol=1e-4)

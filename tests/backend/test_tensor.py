@@ -16,7 +16,7 @@ DTYPES = [d for d in backend.dtypes.ALL if d != "bfloat16"]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)])
 def test_numpy_and_back(dtype, shape):
-    a = (np.arange(np.prod(shape, dtype=int)).reshape(shape) % 2).astype(dtype)
+    a = np.asarray(np.arange(np.prod(shape, dtype=int)).reshape(shape) % 2, dtype)
     t = convert_to_tensor(a)
     assert (t.shape, t.dtype, t.size, t.ndim) == (shape, dtype, a.size, a.ndim)
     np.testing.assert_array_equal(t.numpy(), a)

@@ -74,7 +74,9 @@ def test_two_hundred_models():
 def test_a_deleted_model_gives_everything_back():
     gc.collect()
     before = _core.memory_in_use()
-    model = keras.Sequential([keras.Input((2048,)), keras.layers.Dense(2048), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((2048,)), keras.layers.Dense(2048), keras.layers.Dense(1)]
+    )
     model.compile(optimizer="adam", loss="mse")
     x = np.ones((256, 2048), np.float32)
     model.fit(x, x[:, :1], verbose=0)

@@ -366,9 +366,10 @@ def _while_gradient(o, *dys):
     body, _ = _trace_body(step, [(v.shape, v.dtype) for v in o.inputs[:n]])
     outputs = _add_scan(_with_history(body, n), o.inputs[:n], [], o.maximum_iterations, False)[:n]
     pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if _is_float(y)]
-    return autodiff.backward(
+    found = autodiff.backward(
         graph.nodes[start:], [y for y, _ in pairs], o.inputs, [dy for _, dy in pairs]
     )
+    return autodiff.once_each(o.inputs, found)
 
 
 _while = primitive(
