@@ -141,6 +141,7 @@ class Graph:
         self.state: dict = {}  # Variable -> Value of its content now, where assigned
         self.captured: dict[Value, Value] = {}  # Value of an outer graph -> our input for it
         self._constants: dict = {}
+        self.fill: int | None = None  # size that stands for an unknown one (symbolic.infer)
 
     # ------------------------------------------------------------------ building
 

@@ -9,6 +9,7 @@ differs between the two traces is unknown in the result. So no shape rule ever s
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 from hornbeam.backend import dtypes, tree
 from hornbeam.backend import graph as graphs
@@ -61,6 +62,13 @@ class KerasTensor(TensorLike):
         self.index = 0
 
     @property
+    def _keras_history(self):
+        """(operation, position of the call among its calls, position among the outputs)."""
+        if self.node is None:
+            return None
+        return KerasHistory(self.node.operation, self.node.position, self.index)
+
+    @property
     def size(self):
         n = 1
         for d in self.shape:
@@ -104,25 +112,41 @@ class KerasTensor(TensorLike):
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
 
+class KerasHistory(NamedTuple):
+    """Where a KerasTensor comes from."""
+
+    operation: object
+    node_index: int
+    tensor_index: int
+
+
 class CallNode:
     """One call of an operation (layer or op) on KerasTensors.
 
     Attributes:
-        operation: what was called (None for an input).
+        operation: what was called; the call is added to its `_inbound_nodes`.
         args, kwargs: its arguments, with the KerasTensors in place.
         outputs: structure of the KerasTensors it returned.
+        position: which of the operation's calls this is.
     """
 
-    __slots__ = ("operation", "args", "kwargs", "outputs")
+    __slots__ = ("operation", "args", "kwargs", "outputs", "position")
 
     def __init__(self, operation, args, kwargs, outputs):
         self.operation = operation
         self.args = args
         self.kwargs = kwargs
         self.outputs = outputs
+        self.position = len(operation._inbound_nodes)
+        operation._inbound_nodes.append(self)
         for i, t in enumerate(tree.flatten(outputs)):
             if isinstance(t, KerasTensor):
                 t.node, t.index = self, i
+
+    @property
+    def is_input(self) -> bool:
+        """Whether nothing was computed: the operation stands for an input."""
+        return not self.input_tensors
 
     @property
     def input_tensors(self) -> list[KerasTensor]:
@@ -186,6 +210,7 @@ def infer(function, *args, **kwargs):
 
 def _trace(function, args, kwargs, fill):
     with graphs.Graph(parent=None) as g:
+        g.fill = fill
 
         def stand_in(t):
             if not isinstance(t, KerasTensor):
@@ -223,6 +248,13 @@ def record(operation, args, kwargs, outputs):
     return outputs
 
 
-def record_call(operation, args, kwargs):
+#: `(op, args, kwargs)` → the operation that stands for one call of a public op in a functional
+#: model, and the arguments of its call. The layer above sets it.
+operation_for = None
+
+
+def record_call(op, args, kwargs):
     """Infers and records a call of a public op on KerasTensors."""
-    return record(operation, args, kwargs, infer(operation, *args, **kwargs))
+    outputs = infer(op, *args, **kwargs)
+    operation, args, kwargs = operation_for(op, args, kwargs)
+    return record(operation, args, kwargs, outputs)

@@ -1,0 +1,85 @@
+"""Dense."""
+
+from hornbeam import activations, ops
+from hornbeam.layers.arguments import (
+    add_named_weight,
+    positive_int,
+    refuse,
+    store_weight_arguments,
+)
+from hornbeam.layers.input_spec import InputSpec
+from hornbeam.layers.layer import Layer
+
+
+class Dense(Layer):
+    """`activation(inputs @ kernel + bias)`.
+
+    Args:
+        units: size of the output's last axis.
+        activation: activation; none by default.
+        use_bias: whether there is a bias.
+        kernel_initializer, bias_initializer: first values.
+        kernel_regularizer, bias_regularizer: penalties on the weights.
+        activity_regularizer: penalty on the output.
+        kernel_constraint, bias_constraint: projections of the weights.
+        lora_rank, lora_alpha, quantization_config: must be None (not supported).
+
+    Input shape: `(batch, …, n)`. Output shape: `(batch, …, units)`.
+
+    Example:
+
+    >>> import hornbeam as keras
+    >>> keras.layers.Dense(3)(keras.ops.ones((2, 5))).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
+        quantization_config=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
+        self.units = positive_int(self, "units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        store_weight_arguments(
+            self,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+        )
+        self.input_spec = InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    _config_omit = (*Layer._config_omit, "lora_rank", "lora_alpha", "quantization_config")
+
+    def build(self, input_shape):
+        size = input_shape[-1]
+        self.kernel = add_named_weight(self, "kernel", (size, self.units))
+        self.bias = add_named_weight(self, "bias", (self.units,)) if self.use_bias else None
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: size})
+
+    def call(self, inputs, training=None):
+        x = ops.matmul(inputs, self.kernel)
+        if self.bias is not None:
+            x = ops.add(x, self.bias)
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)

@@ -1,0 +1,39 @@
+"""MaxPooling2D."""
+
+from hornbeam.layers.pooling.base_pooling import MaxPooling
+
+
+class MaxPooling2D(MaxPooling):
+    """The largest value of each window of `(batch, height, width, channels)`.
+
+    Args:
+        pool_size: size of the window, an integer or one for each axis.
+        strides: distance of the windows; the pool size when None.
+        padding: `"valid"`, or `"same"` for an output of size `ceil(size / stride)`.
+        data_format: where the channels are; the global setting when None.
+
+    Example:
+
+    >>> import hornbeam as keras
+    >>> keras.layers.MaxPooling2D(2)(keras.ops.ones((1, 4, 4, 3))).shape
+    (1, 2, 2, 3)
+    """
+
+    def __init__(
+        self,
+        pool_size=(2, 2),
+        strides=None,
+        padding="valid",
+        data_format=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(
+            pool_size,
+            strides,
+            pool_dimensions=2,
+            padding=padding,
+            data_format=data_format,
+            name=name,
+            **kwargs,
+        )

@@ -1,0 +1,43 @@
+"""Cropping3D."""
+
+from hornbeam.layers.reshaping.base_spatial import BaseSpatial
+
+
+class Cropping3D(BaseSpatial):
+    """`(batch, depth, height, width, channels)` without its edges.
+
+    Args:
+        cropping: how much: an integer, or 3 integers, or 3 pairs (before, after).
+        data_format: where the channels are; the global setting when None.
+
+    Raises:
+        ValueError: an input that is not larger than what is cut off.
+    """
+
+    def __init__(self, cropping=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
+        super().__init__(cropping, 3, "cropping", data_format, **kwargs)
+        self.cropping = self._pairs
+
+    def call(self, inputs):
+        self.compute_output_shape(inputs.shape)
+        return inputs[
+            tuple(
+                slice(before, size - after)
+                for size, (before, after) in zip(inputs.shape, self._all_pairs(), strict=True)
+            )
+        ]
+
+    def compute_output_shape(self, input_shape):
+        pairs = self._all_pairs()
+        if any(
+            size is not None and size <= sum(pair)
+            for size, pair in zip(input_shape, pairs, strict=True)
+        ):
+            raise ValueError(
+                f"Cropping3D '{self.name}': cropping {self.cropping} leaves nothing of the shape "
+                f"{tuple(input_shape)}"
+            )
+        return tuple(
+            None if size is None else size - sum(pair)
+            for size, pair in zip(input_shape, pairs, strict=True)
+        )
