@@ -1,0 +1,1 @@
+"""Training of models: compile, the loop, where data comes from."""

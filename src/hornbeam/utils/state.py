@@ -1,0 +1,32 @@
+"""Running code on variables without keeping, or only conditionally keeping, what it assigns.
+
+Values of variables are immutable tensors (or symbolic values), so a list of them is a snapshot;
+eagerly and inside a trace alike.
+"""
+
+from hornbeam import ops
+
+
+def stateless(variables, values, fn):
+    """(fn(), values of `variables` after it), run with `values` in them and then put back."""
+    before = [v.value for v in variables]
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        result = fn()
+        after = [v.value for v in variables]
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+    return result, after
+
+
+def keep_if(condition, variables, fn):
+    """Run `fn`, but let `variables` keep their old values where the scalar `condition` is false.
+
+    Both outcomes are computed and selected element-wise, which fuses into the update itself.
+    """
+    before = [v.value for v in variables]
+    fn()
+    for variable, old in zip(variables, before, strict=True):
+        variable.assign(ops.where(condition, variable.value, old))
