@@ -1,8 +1,7 @@
 """What `compile(loss=…, metrics=…)` was given, matched to the outputs of the model."""
 
-from hornbeam.backend import tree
-
 from hornbeam import backend, losses, metrics, ops
+from hornbeam.backend import tree
 
 
 def _name_of(fn):

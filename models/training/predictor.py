@@ -1,9 +1,9 @@
 """Prediction: small requests without detours, large ones by the epoch runner."""
 
 import numpy as np
-from hornbeam.backend import tree
 
 from hornbeam import backend
+from hornbeam.backend import tree
 from hornbeam.models.training import loop
 from hornbeam.utils.batches import unpack_x_y_sample_weight
 

@@ -4,11 +4,11 @@ import inspect
 import warnings
 
 import numpy as np
-from hornbeam.backend import tree
 from hornbeam.saving import serialization_lib
 
 from hornbeam import backend, config, metrics, ops, optimizers
 from hornbeam import callbacks as callbacks_module
+from hornbeam.backend import tree
 from hornbeam.callbacks.callback import python_logs
 from hornbeam.models.training import loop
 from hornbeam.models.training.compile_utils import CompileLoss, CompileMetrics

@@ -1,9 +1,9 @@
 """Arrays in memory: they feed the program's epoch runner directly."""
 
 import numpy as np
-from hornbeam.backend import tree
 
 from hornbeam import backend
+from hornbeam.backend import tree
 from hornbeam.models.training.data_adapters.batches import as_array, class_weights
 from hornbeam.utils.batches import pack_x_y_sample_weight
 

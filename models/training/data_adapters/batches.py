@@ -1,9 +1,9 @@
 """What all adapters do to their data: plain arrays, class weights."""
 
 import numpy as np
-from hornbeam.backend import tree
 
 from hornbeam import backend
+from hornbeam.backend import tree
 from hornbeam.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 

@@ -1,9 +1,9 @@
 """The `Callback` base class and the list that calls them."""
 
 import numpy as np
-from hornbeam.backend import tree
 
 from hornbeam import backend
+from hornbeam.backend import tree
 
 
 class Callback:

@@ -5,8 +5,6 @@ import time
 
 import numpy as np
 
-from hornbeam import config
-
 
 def print_line(message, line_break=True):
     """Write a message to standard output, at once."""
@@ -24,6 +22,8 @@ def can_draw():
 def resolve_verbose(verbose):
     """`verbose` as 0, 1 or 2; "auto" means 1 where a bar can be drawn, otherwise 2."""
     if verbose == "auto":
+        from hornbeam import config  # which imports much; utils stays at the bottom
+
         return 1 if config.is_interactive_logging_enabled() and can_draw() else 2
     return int(verbose)
 
