@@ -125,7 +125,10 @@ def test_reductions_and_weights(reduction, expected):
     values = ((Y - P) ** 2).mean(-1)
     loss = losses.MeanSquaredError(reduction=reduction)
     for w in (weight, weight[:, None]):
-        np.testing.assert_allclose(loss(Y, P, w).numpy(), expected(values, weight), rtol=1e-5)
+        found = loss(Y, P, w).numpy()
+        if w.ndim == 2 and found.ndim:  # per-sample values take the weights' rank
+            found = found[:, 0]
+        np.testing.assert_allclose(found, expected(values, weight), rtol=1e-5)
 
 
 def test_masked_entries_do_not_count():
@@ -149,6 +152,8 @@ def test_rank_1_targets_are_aligned_or_refused(name):
     y, p = np.array([0.0, 1.0, 1.0], "float32"), np.array([[0.2], [0.5], [0.9]], "float32")
     fn = losses.FUNCTIONS[name]
     kwargs = {"q": 0.5} if "generalized" in name else {}
+    if "sparse" in name or "generalized" in name:
+        y = np.zeros(3, "int32")  # the only class of one output
     try:
         flat = fn(y, p, **kwargs).numpy()
     except ValueError as error:

@@ -206,7 +206,7 @@ def test_config_goes_round(name):
 
 def test_get():
     assert isinstance(metrics.get("mse"), metrics.MeanSquaredError)
-    assert metrics.get("auc").name == "auc"
+    assert isinstance(metrics.get("auc"), metrics.AUC)
     with pytest.raises(ValueError, match="unknown metric.*got 'nothing'"):
         metrics.get("nothing")
 
