@@ -4,7 +4,6 @@ import inspect
 import warnings
 
 import numpy as np
-from hornbeam.saving import serialization_lib
 
 from hornbeam import backend, config, metrics, ops, optimizers
 from hornbeam import callbacks as callbacks_module
@@ -15,6 +14,7 @@ from hornbeam.models.training.compile_utils import CompileLoss, CompileMetrics
 from hornbeam.models.training.data_adapters import get_data_adapter, train_validation_split
 from hornbeam.models.training.data_adapters.batches import as_batch, class_weights
 from hornbeam.models.training.predictor import Predictor
+from hornbeam.saving import serialization_lib
 from hornbeam.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 

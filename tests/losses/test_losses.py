@@ -209,7 +209,14 @@ def test_get():
 
 def test_gradients_flow_through_every_smooth_loss():
     y, p = YES.astype("float32"), keras.Variable(SHARE.astype("float32"))
-    for name in ("mean_squared_error", "huber", "log_cosh", "binary_crossentropy", "dice", "poisson"):
+    for name in (
+        "mean_squared_error",
+        "huber",
+        "log_cosh",
+        "binary_crossentropy",
+        "dice",
+        "poisson",
+    ):
         fn = losses.FUNCTIONS[name]
         with keras.GradientTape() as tape:
             total = keras.ops.sum(fn(y, p))

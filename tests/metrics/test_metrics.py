@@ -88,7 +88,7 @@ def test_best_rate_at_a_bound():
     ]
     for metric, bound, least, wanted in cases:
         found = result(metric, (YES, SCORE))
-        np.testing.assert_allclose(found, wanted[bound >= least].max(), rtol=1e-5, err_msg=metric)
+        np.testing.assert_allclose(found, wanted[bound >= least].max(initial=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("average", [None, "micro", "macro", "weighted"])
@@ -234,9 +234,7 @@ def test_own_metric_in_fit():
         def result(self):
             return self.count
 
-    model = keras.Sequential(
-        [keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")]
-    )
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
     model.compile(loss="mse", metrics=[Positive()])
     x = np.array([[1.0, 1.0], [-1.0, -1.0], [2.0, 0.0]])
     assert model.evaluate(x, np.zeros(3), verbose=0, return_dict=True)["positive"] == 2.0

@@ -10,7 +10,9 @@ from hornbeam.models.training.data_adapters.batches import as_array, class_weigh
 
 
 def seen(adapter):
-    return [np.asarray(batch[0] if isinstance(batch, tuple) else batch) for batch in adapter.batches()]
+    return [
+        np.asarray(batch[0] if isinstance(batch, tuple) else batch) for batch in adapter.batches()
+    ]
 
 
 def test_arrays_are_cut_into_batches():

@@ -9,6 +9,9 @@ import hornbeam as keras
 from tests.support import parity
 
 CASES = parity.cases("training")
+# A bias in front of a batch normalisation has no gradient but rounding errors, which Adam scales
+# up to full steps: it and the moving mean that follows it are noise.
+NOISE = {"convnet": (1, 4)}
 
 
 def build(case):
@@ -41,8 +44,10 @@ def test_fit_gives_what_keras_gives(case):
     assert list(history.history) == list(case["history"])
     for name, values in case["history"].items():
         np.testing.assert_allclose(history.history[name], values, err_msg=name, **close)
-    for mine, theirs in zip(model.get_weights(), case["final_weights"], strict=True):
-        np.testing.assert_allclose(mine, theirs, **close)
+    pairs = zip(model.get_weights(), case["final_weights"], strict=True)
+    for i, (mine, theirs) in enumerate(pairs):
+        if i not in NOISE.get(case["name"], ()):
+            np.testing.assert_allclose(mine, theirs, **close)
     scores = model.evaluate(case["x"], case["y"], batch_size=8, verbose=0, return_dict=True)
     assert sorted(scores) == sorted(case["evaluate"])
     for name, value in case["evaluate"].items():

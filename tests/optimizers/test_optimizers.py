@@ -118,7 +118,9 @@ def test_update_rules(name):
 
 
 def test_ftrl():
-    optimizer = optimizers.Ftrl(0.1, l1_regularization_strength=0.05, l2_regularization_strength=0.1)
+    optimizer = optimizers.Ftrl(
+        0.1, l1_regularization_strength=0.05, l2_regularization_strength=0.1
+    )
     np.testing.assert_allclose(run(optimizer), ftrl(START), rtol=2e-6)
 
 
@@ -223,7 +225,9 @@ def test_missing_gradients_and_unknown_variables():
         optimizer.apply([None, None], [a, b])
     with pytest.raises(ValueError, match="SGD: unknown variable c"):
         optimizer.apply([keras.ops.ones((1,))], [keras.Variable([1.0], name="c")])
-    with pytest.raises(ValueError, match="expected one gradient per variable, got 1 gradients and 2"):
+    with pytest.raises(
+        ValueError, match="expected one gradient per variable, got 1 gradients and 2"
+    ):
         optimizer.apply([keras.ops.ones((1,))], [a, b])
 
 

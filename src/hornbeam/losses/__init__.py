@@ -2,8 +2,6 @@
 
 import inspect
 
-from hornbeam.saving import object_registration, serialization_lib
-
 from hornbeam.losses.classification import BinaryCrossentropy as BinaryCrossentropy
 from hornbeam.losses.classification import BinaryFocalCrossentropy as BinaryFocalCrossentropy
 from hornbeam.losses.classification import CategoricalCrossentropy as CategoricalCrossentropy
@@ -64,6 +62,7 @@ from hornbeam.losses.regression import (
     mean_squared_logarithmic_error as mean_squared_logarithmic_error,
 )
 from hornbeam.losses.regression import poisson as poisson
+from hornbeam.saving import object_registration, serialization_lib
 
 FUNCTIONS = {
     fn.__name__: fn

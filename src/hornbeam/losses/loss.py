@@ -1,9 +1,8 @@
 """The `Loss` base class: rank alignment, sample weights, masks and reduction."""
 
-from hornbeam.saving import serialization_lib
-
 from hornbeam import backend, ops
 from hornbeam.backend import tree
+from hornbeam.saving import serialization_lib
 from hornbeam.utils import naming
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)

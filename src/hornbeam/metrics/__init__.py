@@ -2,8 +2,6 @@
 
 import inspect
 
-from hornbeam.saving import object_registration, serialization_lib
-
 from hornbeam.losses import binary_crossentropy as binary_crossentropy
 from hornbeam.losses import binary_focal_crossentropy as binary_focal_crossentropy
 from hornbeam.losses import categorical_crossentropy as categorical_crossentropy
@@ -78,6 +76,7 @@ from hornbeam.metrics.regression import R2Score as R2Score
 from hornbeam.metrics.regression import RootMeanSquaredError as RootMeanSquaredError
 from hornbeam.metrics.regression import concordance_correlation as concordance_correlation
 from hornbeam.metrics.regression import pearson_correlation as pearson_correlation
+from hornbeam.saving import object_registration, serialization_lib
 from hornbeam.utils import naming
 
 FUNCTIONS = {

@@ -1,11 +1,10 @@
 """Weighted sums and means over everything seen."""
 
-from hornbeam.saving import serialization_lib
-
 from hornbeam import backend, ops
 from hornbeam.losses import FUNCTIONS
 from hornbeam.losses.loss import align_ranks, apply_mask, get_mask
 from hornbeam.metrics.metric import Metric
+from hornbeam.saving import serialization_lib
 
 
 def samplewise(values, sample_weight, reduce, dtype):

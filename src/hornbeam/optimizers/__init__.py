@@ -1,7 +1,5 @@
 """Optimizers under Keras's names."""
 
-from hornbeam.saving import object_registration, serialization_lib
-
 from hornbeam.optimizers import schedules as schedules
 from hornbeam.optimizers.adadelta import Adadelta as Adadelta
 from hornbeam.optimizers.adafactor import Adafactor as Adafactor
@@ -17,6 +15,7 @@ from hornbeam.optimizers.nadam import Nadam as Nadam
 from hornbeam.optimizers.optimizer import Optimizer as Optimizer
 from hornbeam.optimizers.rmsprop import RMSprop as RMSprop
 from hornbeam.optimizers.sgd import SGD as SGD
+from hornbeam.saving import object_registration, serialization_lib
 
 # Keras finds optimizers by the lower-case class name ("adamw", "rmsprop")
 _BY_NAME = {

@@ -1,9 +1,8 @@
 """Dynamic loss scaling for float16 (Micikevicius et al. 2018)."""
 
-from hornbeam.saving import serialization_lib
-
 from hornbeam import initializers, ops
 from hornbeam.optimizers import optimizer
+from hornbeam.saving import serialization_lib
 from hornbeam.utils import state
 
 _INNER_ONLY = {

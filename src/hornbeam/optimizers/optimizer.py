@@ -7,10 +7,9 @@ step program; the same code runs eagerly.
 import re
 import warnings
 
-from hornbeam.saving import serialization_lib
-
 from hornbeam import backend, initializers, ops
 from hornbeam.optimizers.schedules.learning_rate_schedule import LearningRateSchedule
+from hornbeam.saving import serialization_lib
 from hornbeam.utils import naming, state
 
 

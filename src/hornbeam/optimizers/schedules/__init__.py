@@ -1,7 +1,5 @@
 """Learning rates as functions of the step, under Keras's names."""
 
-from hornbeam.saving import object_registration, serialization_lib
-
 from hornbeam.optimizers.schedules.learning_rate_schedule import CosineDecay as CosineDecay
 from hornbeam.optimizers.schedules.learning_rate_schedule import (
     CosineDecayRestarts as CosineDecayRestarts,
@@ -21,6 +19,7 @@ from hornbeam.optimizers.schedules.learning_rate_schedule import (
 from hornbeam.optimizers.schedules.learning_rate_schedule import (
     PolynomialDecay as PolynomialDecay,
 )
+from hornbeam.saving import object_registration, serialization_lib
 
 object_registration.register_namespace(
     "keras.optimizers.schedules", globals(), LearningRateSchedule
