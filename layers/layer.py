@@ -7,9 +7,6 @@ import contextvars
 import inspect
 import warnings
 
-from hornbeam.metrics.metric import Metric
-from hornbeam.random import SeedGenerator
-
 from hornbeam import activations, backend, constraints, dtype_policies, initializers, regularizers
 from hornbeam.backend import scope, symbolic, tree
 from hornbeam.layers import input_spec as input_spec_lib
@@ -27,6 +24,8 @@ from hornbeam.layers.calling import (
     strip_shape,
 )
 from hornbeam.layers.operation import Operation
+from hornbeam.metrics.metric import Metric
+from hornbeam.random import SeedGenerator
 from hornbeam.saving import serialization_lib
 from hornbeam.utils import tracking
 

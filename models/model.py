@@ -6,13 +6,12 @@ import inspect
 import json
 import warnings
 
-from hornbeam.models.training.trainer import Trainer
-
 from hornbeam import backend
 from hornbeam.backend import symbolic
 from hornbeam.layers.calling import map_shapes
 from hornbeam.layers.layer import Layer
 from hornbeam.models import summary as summary_lib
+from hornbeam.models.training.trainer import Trainer
 from hornbeam.saving import object_registration, serialization_lib
 
 

@@ -11,4 +11,5 @@ _spec.loader.exec_module(_recorded)
 
 cases = _recorded.cases
 construct = _recorded.construct
+cotangent = _recorded.cotangent
 dumps = json.dumps

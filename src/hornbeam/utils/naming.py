@@ -36,6 +36,11 @@ def reset_uids():
     _uids.clear()
 
 
+def clear_session(free_memory=True):
+    """Start the automatic names again, as in a new process."""
+    reset_uids()
+
+
 def by_name(namespace, base, **aliases):
     """Name and snake-case name → class, for the subclasses of `base` in a module's globals."""
     table = {}
