@@ -228,15 +228,15 @@ def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -
         elif array.dtype.name == "bfloat16":
             bits = array.view(np.uint16)
         else:
-            bits = _to_bits(array.astype(np.float32))
+            bits = _to_bits(array.astype(np.float32, order="C"))
         return Tensor(_core.Tensor.from_numpy(np.asarray(bits, order="C"), name, copy))
     wanted = np.dtype(name)
     if array.dtype != wanted:
         if array.dtype.kind == "f" and wanted.kind in "iu":
             with np.errstate(invalid="ignore"):
-                array = array.astype(wanted)
+                array = array.astype(wanted, order="C")
         else:
-            array = array.astype(wanted)
+            array = array.astype(wanted, order="C")
         copy = False
     elif not (array.flags.c_contiguous and array.dtype.isnative):
         array = np.array(array, wanted, order="C")
