@@ -25,6 +25,7 @@ def test_numpy_and_back(dtype, shape):
 def test_non_contiguous_and_foreign_byte_order():
     a = np.arange(24.0).reshape(4, 6)[::2, ::-2].T
     np.testing.assert_array_equal(convert_to_tensor(a), a)
+    np.testing.assert_array_equal(convert_to_tensor(np.asfortranarray(a), "float32"), a)
     b = np.arange(3, dtype=">f4")
     np.testing.assert_array_equal(convert_to_tensor(b), b)
 
