@@ -10,6 +10,7 @@ class _State(threading.local):
     def __init__(self):
         self.names: list[str] = []
         self.autocast: list[str | None] = []
+        self.variable_check = None
 
 
 _state = _State()
@@ -49,6 +50,21 @@ def autocast(dtype: str | None):
 
 def autocast_dtype() -> str | None:
     return _state.autocast[-1] if _state.autocast else None
+
+
+@contextlib.contextmanager
+def checking_variables(check):
+    """`check(path, shape, nbytes)` is called before a variable made inside gets its memory."""
+    outer, _state.variable_check = _state.variable_check, check
+    try:
+        yield
+    finally:
+        _state.variable_check = outer
+
+
+def check_variable(path, shape, nbytes):
+    if _state.variable_check is not None:
+        _state.variable_check(path, shape, nbytes)
 
 
 @contextlib.contextmanager

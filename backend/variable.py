@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -80,6 +81,7 @@ class Variable(TensorLike):
                     )
                 dtype = dtypes.standardize_dtype(dtype)
                 shape = tuple(int(d) for d in standardize_shape(shape))
+                scope.check_variable(self.path, shape, math.prod(shape) * dtypes.size(dtype))
                 value = graphs.to_tensor(initializer(shape, dtype=dtype), dtype)
             else:
                 value = initializer.value if isinstance(initializer, Variable) else initializer

@@ -348,12 +348,14 @@ class Writer:
         self._handle, self._sink = handle, sink
 
     def group(self, name):
-        self._handle.require_group(name or "/")
+        if name:
+            self._handle.require_group(_writable(name))
 
     def array(self, name, value, dtype=None):
         """A contiguous array; bfloat16 as two opaque bytes."""
         value = np.asarray(value)
-        if (dtype or value.dtype.name) == "bfloat16":
+        name = _writable(name)
+        if str(dtype or value.dtype) == "bfloat16":
             bits = np.asarray(value, np.float32, order="C").view(np.uint32) >> 16
             raw = bits.astype(np.uint16).view("V2")
             dataset = self._handle.create_dataset(name, data=raw)
@@ -376,6 +378,13 @@ class Writer:
             for index, first in enumerate(range(0, len(value), size)):
                 attributes[f"{name}{index}"] = list(value[first : first + size])
         self._sink.check()
+
+
+def _writable(name):
+    """`name`, if HDF5 would take every part of it for a name."""
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise ValueError(f"saving: {name!r} cannot be the name of a group or an array")
+    return name
 
 
 class _Sink:
