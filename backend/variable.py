@@ -81,7 +81,7 @@ class Variable(TensorLike):
                     )
                 dtype = dtypes.standardize_dtype(dtype)
                 shape = tuple(int(d) for d in standardize_shape(shape))
-                scope.check_variable(self.path, shape, math.prod(shape) * dtypes.size(dtype))
+                scope.check_variable(self.path, shape, math.prod(shape) * dtypes.item_bytes(dtype))
                 value = graphs.to_tensor(initializer(shape, dtype=dtype), dtype)
             else:
                 value = initializer.value if isinstance(initializer, Variable) else initializer

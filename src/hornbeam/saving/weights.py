@@ -130,7 +130,7 @@ def _own_variables(obj):
 
 
 def _nbytes(variable):
-    return int(np.prod(variable.shape)) * backend.dtypes.size(variable.dtype)
+    return int(np.prod(variable.shape)) * backend.dtypes.item_bytes(variable.dtype)
 
 
 # --- reading ----------------------------------------------------------------------------------
