@@ -42,6 +42,10 @@ class LayerNormalization(Layer):
         gamma_constraint=None,
         **kwargs,
     ):
+        if kwargs.pop("rms_scaling", False):  # Keras writes it, deprecated, into every config
+            raise ValueError(
+                "LayerNormalization: rms_scaling=True is not supported; use RMSNormalization"
+            )
         super().__init__(**kwargs)
         if isinstance(axis, (list, tuple)):
             self.axis = list(axis)
