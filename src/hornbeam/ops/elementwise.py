@@ -635,9 +635,15 @@ real = public("real", lambda x: tensor(x), "Real part; tensors are real, so `x` 
 imag = public("imag", lambda x: tensor(x) * 0, "Imaginary part; tensors are real, so zeros.")
 conjugate = public("conjugate", lambda x: tensor(x), "Complex conjugate of a real tensor: itself.")
 conj = public("conj", lambda x: tensor(x), "Complex conjugate of a real tensor: itself.")
+
+
+def _angle(x):
+    return where(x < 0, math.pi, where(isnan(x), x, 0.0))
+
+
 angle = public(
     "angle",
-    lambda x: arctan2(as_float(x) * 0.0, as_float(x)),
+    lambda x: _angle(as_float(x)),
     "Angle in the complex plane: 0, or pi for negative numbers.",
     "[1.0] -> [0.0]",
 )
