@@ -80,7 +80,7 @@ def distinct(*shape) -> Maker:
 
     def draw(rng, s):
         n = int(np.prod(s))
-        return (rng.permutation(n) - n / 2 + 0.25).reshape(s) / max(n, 1) * 4
+        return (rng.permutation(n) - n / 2 + 0.3137).reshape(s) / max(n, 1) * 4
 
     return Maker(shape, draw)
 

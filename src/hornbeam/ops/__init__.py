@@ -10,6 +10,7 @@ from hornbeam.ops.activation import hard_silu as hard_silu
 from hornbeam.ops.activation import hard_tanh as hard_tanh
 from hornbeam.ops.activation import leaky_relu as leaky_relu
 from hornbeam.ops.activation import log_sigmoid as log_sigmoid
+from hornbeam.ops.activation import mish as mish
 from hornbeam.ops.activation import relu as relu
 from hornbeam.ops.activation import relu6 as relu6
 from hornbeam.ops.activation import selu as selu

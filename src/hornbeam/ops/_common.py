@@ -127,10 +127,11 @@ def elementwise(name, *rules, dtype=None, doc=None):
     """Declares a primitive of the tile engine; its operands broadcast.
 
     Args:
-        rules: gradients, one for each operand (see `gradients`).
+        rules: gradients, one for each operand (see `gradients`), None where it is 0; none at all:
+            the function cannot be differentiated.
         dtype: of the result; that of the last operand if None.
     """
-    rule = gradients(*rules) if any(rules) else None
+    rule = gradients(*rules) if rules else None
     return primitive(name, _broadcast_spec(name, dtype), rule, elementwise=True, doc=doc)
 
 

@@ -296,8 +296,8 @@ rsqrt = _unary(
 cbrt = _unary("cbrt", lambda op, dy: dy / (3.0 * square(op.output)), "Cube root.", "[0.0] -> [0.0]")
 floor = _unary("floor", None, "Largest integer that is not above x.", "[1.5, -1.5] -> [1.0, -2.0]")
 ceil = _unary("ceil", None, "Smallest integer that is not below x.", "[1.5, -1.5] -> [2.0, -1.0]")
-_trunc = elementwise("trunc", doc="x without its fraction.")
-_round = elementwise("round", doc="Nearest integer, ties to even.")
+_trunc = elementwise("trunc", None, doc="x without its fraction.")
+_round = elementwise("round", None, doc="Nearest integer, ties to even.")
 
 
 @op

@@ -6,7 +6,9 @@ from support.op_case import FLOATS, INTS, OpCase, booleans, distinct, integers, 
 AXES = dict(axis=[None, 0, -1, (0, 2), (1,), ()], keepdims=[False, True])
 ONE_AXIS = dict(axis=[None, 0, 1, -1], keepdims=[False, True])
 ALL = FLOATS + INTS
-NAN = values(np.where(np.arange(60).reshape(3, 4, 5) % 7 == 3, np.nan, np.linspace(-2, 2, 60).reshape(3, 4, 5)))
+_WEIGHTS = np.arange(6.0).reshape(2, 3)
+_RAMP = np.linspace(-2, 2, 60).reshape(3, 4, 5)
+NAN = values(np.where(np.arange(60).reshape(3, 4, 5) % 7 == 3, np.nan, _RAMP))
 
 
 def wide(dtype):
@@ -38,17 +40,19 @@ def with_initial(f):
 def large(name, shape, axis, **more):
     """Long enough for several chunks, folded rows, tails."""
     return OpCase(name, [normal(*shape)], dict(axis=[axis]), dtypes=("float32", "bfloat16"),
-                  differentiable=False, label=f"{shape} over {axis}", tolerance=30, **more)  # fmt: skip
+                  differentiable=False, label=f"{shape} over {axis}", tolerance=30,
+                  **more)  # fmt: skip
 
 
 SUMS = [
     reduction("sum", dtypes=ALL + ("bool",), result=wide, errors=(
-        ((np.ones((2, 3)), 2), {}, ValueError, "sum: axis out of range; expected -2 <= axis < 2, got 2"),
+        ((np.ones((2, 3)), 2), {}, ValueError,
+         "sum: axis out of range; expected -2 <= axis < 2, got 2"),
         ((np.ones((2, 3)), (0, -2)), {}, ValueError, "sum: an axis is given twice"))),
-    reduction("prod", normal(3, 2, 3), dtypes=FLOATS + ("int32", "int64", "int8", "uint8"), result=wide,
-              tolerance=4),
+    reduction("prod", normal(3, 2, 3), dtypes=FLOATS + ("int32", "int64", "int8", "uint8"),
+              result=wide, tolerance=4),
     reduction("prod", values([[2.0, 0.0, 3.0], [0.0, 0.0, 5.0]]), dict(axis=[0, 1, None]),
-              ("float64",), label="zeros"),
+              ("float64",), label="zeros", second=False),
     reduction("max", distinct(3, 4, 5), dtypes=ALL + ("bool",)),
     reduction("min", distinct(3, 4, 5), dtypes=ALL + ("bool",)),
     reduction("max", attrs=dict(axis=[0, None], initial=[0.5]), reference=with_initial(np.max),
@@ -63,7 +67,8 @@ SUMS = [
     reduction("ptp", distinct(3, 4, 5), dict(axis=[None, 0, (0, 2)], keepdims=[False, True])),
     reduction("mean", dtypes=FLOATS + ("int32", "bool", "uint8"), result="float"),
     reduction("var", dtypes=FLOATS + ("int32",), result="float", tolerance=4),
-    reduction("std", dtypes=FLOATS + ("int32",), result="float", tolerance=4),
+    reduction("std", attrs=dict(axis=[None, 0, (0, 2)], keepdims=[False, True]),
+              dtypes=FLOATS + ("int32",), result="float", tolerance=4),
     reduction("logsumexp", reference=logsumexp),
     reduction("logsumexp", values([[1000.0, 1000.0], [-1000.0, -1001.0]]), dict(axis=[1]),
               ("float32",), reference=lambda x, axis: np.array([1000.0, -1000.0]) +
@@ -75,7 +80,7 @@ SUMS = [
            dtypes=("float64",), label="weights of an axis", errors=(
                (([1.0, 2.0, 3.0],), dict(axis=0, weights=[1.0, 2.0]), ValueError,
                 "average: expected 3 weights"),)),
-    OpCase("average", [normal(2, 3)], dict(axis=[0, 1, None], weights=[np.arange(1.0, 7).reshape(2, 3)]),
+    OpCase("average", [normal(2, 3)], dict(axis=[0, 1, None], weights=[_WEIGHTS]),
            dtypes=("float64",), label="weights of all"),
     OpCase("sum", [normal(0, 3)], dict(axis=[0, 1, None]), label="empty", differentiable=False),
     OpCase("prod", [normal(0, 3)], dict(axis=[0, 1, None]), label="empty", differentiable=False),
@@ -97,8 +102,9 @@ TRUTH = [
            differentiable=False),
 ]  # fmt: skip
 INDICES = [
-    *(OpCase(name, [maker], ONE_AXIS, dtypes=dtypes, result="int32", differentiable=False, label=label,
-             errors=((([[]],), dict(axis=1), ValueError, f"{name}: expected at least one element"),))
+    *(OpCase(name, [maker], ONE_AXIS, dtypes=dtypes, result="int32", differentiable=False,
+             label=label, errors=(
+                 (([[]],), dict(axis=1), ValueError, f"{name}: expected at least one"),))
       for name in ("argmax", "argmin")
       for maker, dtypes, label in (
           (normal(3, 4, 5), ALL, ""), (normal(3, 70, 300), ("float32",), "large"),
@@ -118,6 +124,7 @@ RUNNING = [
 NANS = [
     *(without_nan(name, tolerance=8) for name in
       ("nansum", "nanprod", "nanmax", "nanmin", "nanmean", "nanvar", "nanstd")),
-    *(without_nan(name, dict(axis=[None, 0, 1]), tolerance=8) for name in ("nancumsum", "nancumprod")),
+    *(without_nan(name, dict(axis=[None, 0, 1]), tolerance=8)
+      for name in ("nancumsum", "nancumprod")),
 ]  # fmt: skip
 CASES = SUMS + LARGE + TRUTH + INDICES + RUNNING + NANS
