@@ -11,6 +11,7 @@
 #include "core/cpu_info.h"
 #include "core/error.h"
 #include "core/registry.h"
+#include "ops/elementwise.h"
 #include "runtime/epoch.h"
 #include "runtime/program.h"
 
@@ -305,6 +306,13 @@ PYBIND11_MODULE(_core, m) {
         if (k.dtypes >> d & 1) dtypes.append(hb::dtype_name(DType(d)));
       out.append(py::make_tuple(k.op, dtypes, hb::isa_name(k.level)));
     }
+    return out;
+  });
+  m.def("elementwise_functions", [] {
+    const hb::ElementwiseFunctionName* names;
+    const int count = hb::elementwise_function_names(&names);
+    py::list out;
+    for (int i = 0; i < count; ++i) out.append(py::make_tuple(names[i].name, names[i].dtype));
     return out;
   });
   m.def("num_threads", &hb::num_threads);

@@ -380,6 +380,12 @@ def cumprod(x, axis=None, dtype=None):
 # ------------------------------------------------------------------ means
 
 
+def _wide_float(x):
+    """(floats of 32 bits at least, dtype of the result): sums of half floats would overflow."""
+    x = as_float(x)
+    return (cast_to(x, "float32") if dtypes.item_bytes(x.dtype) == 2 else x), x.dtype
+
+
 @op(inputs=("x",))
 def mean(x, axis=None, keepdims=False):
     """Arithmetic mean over `axis`; a float, also of integers.
@@ -390,9 +396,9 @@ def mean(x, axis=None, keepdims=False):
     >>> ops.mean([[1, 2], [3, 4]], axis=1).tolist()
     [1.5, 3.5]
     """
-    x = as_float(x)
+    x, dtype = _wide_float(x)
     n = _count(x, axis, "mean")
-    return sum(x, axis, keepdims) * (1.0 / n if n else math.nan)
+    return cast_to(sum(x, axis, keepdims) * (1.0 / n if n else math.nan), dtype)
 
 
 @op(inputs=("x",))
@@ -405,8 +411,8 @@ def var(x, axis=None, keepdims=False):
     >>> ops.var([1, 3]).tolist()
     1.0
     """
-    x = as_float(x)
-    return mean(square(x - mean(x, axis, True)), axis, keepdims)
+    x, dtype = _wide_float(x)
+    return cast_to(mean(square(x - mean(x, axis, True)), axis, keepdims), dtype)
 
 
 @op(inputs=("x",))
@@ -419,7 +425,8 @@ def std(x, axis=None, keepdims=False):
     >>> ops.std([1, 3]).tolist()
     1.0
     """
-    return sqrt(var(x, axis, keepdims))
+    x, dtype = _wide_float(x)
+    return cast_to(sqrt(var(x, axis, keepdims)), dtype)
 
 
 @op(inputs=("x",))
@@ -437,12 +444,11 @@ def moments(x, axes, keepdims=False, synchronized=False):
     """
     if synchronized:
         raise NotImplementedError("moments: synchronized moments need more than one replica")
-    x = as_float(x)
-    wide = cast_to(x, "float32") if x.dtype == "float16" else x  # squares overflow float16
-    center = mean(wide, axes, True)
-    variance = mean(square(wide - center), axes, keepdims)
+    x, dtype = _wide_float(x)
+    center = mean(x, axes, True)
+    variance = mean(square(x - center), axes, keepdims)
     center = registry.reshape(center, shape=tuple(variance.shape))
-    return cast_to(center, x.dtype), cast_to(variance, x.dtype)
+    return cast_to(center, dtype), cast_to(variance, dtype)
 
 
 @op(inputs=("x", "weights"))

@@ -99,8 +99,8 @@ ARITHMETIC = [
            reference=lambda a, b: _integer_division(np.floor_divide, a, b)),
     *(binary(name, distinct(3, 8), divisors, WIDE, tolerance=4, label=label,
              differentiable=label == "positive",
-             reference=lambda a, b, f=getattr(np, name): _integer_division(f, a, b))
-      for name in ("mod", "fmod")
+             reference=lambda a, b, f=function: _integer_division(f, a, b))
+      for name, function in (("mod", np.mod), ("fmod", np.fmod))
       for label, divisors in (("positive", uniform(3, 8, low=0.7, high=3)), ("", normal(3, 8)))),
     binary("power", uniform(3, 8, low=0.3, high=2), normal(3, 8), tolerance=4),
     binary("power", integers(3, 8, low=-4, high=5), integers(3, 8, low=0, high=6),
