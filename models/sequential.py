@@ -47,6 +47,7 @@ class Sequential(Model):
         # Its layers are ours already.
         with tracking.DotNotTrackScope():
             self._functional = model
+        self._reset_functions()
 
     def add(self, layer, rebuild=True):
         """Append a layer (or the `KerasTensor` of an `Input`)."""

@@ -47,7 +47,7 @@ def test_fit_gives_what_keras_gives(case):
     pairs = zip(model.get_weights(), case["final_weights"], strict=True)
     for i, (mine, theirs) in enumerate(pairs):
         if i not in NOISE.get(case["name"], ()):
-            np.testing.assert_allclose(mine, theirs, **close)
+            np.testing.assert_allclose(mine, theirs, rtol=5e-4, atol=1e-4)
     if case["name"] in NOISE:  # inference sees the bias before the moving mean has followed it
         close = {"rtol": 2e-3, "atol": 2e-4}
     scores = model.evaluate(case["x"], case["y"], batch_size=8, verbose=0, return_dict=True)

@@ -464,3 +464,13 @@ def test_nan_in_data_gives_a_nan_loss_not_an_error(data):
     x[3] = np.nan
     history = classifier().fit(x, y, verbose=0)
     assert np.isnan(history.history["loss"][0])
+
+
+def test_a_changed_sequential_model_is_compiled_again(data):
+    x, _ = data
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    assert model.predict(x[:2], verbose=0).shape == (2, 3)
+    model.add(keras.layers.Dense(5))
+    assert model.predict(x[:2], verbose=0).shape == (2, 5)
+    model.pop()
+    assert model.predict(x[:2], verbose=0).shape == (2, 3)

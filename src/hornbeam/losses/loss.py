@@ -19,6 +19,13 @@ def get_mask(x):
     return getattr(x, "_keras_mask", None)
 
 
+def to_tensors(x, dtype):
+    """Nest of tensors; a nested list of plain numbers is one array."""
+    if all(isinstance(leaf, (int, float)) for leaf in tree.flatten(x)):
+        return backend.convert_to_tensor(x, dtype=dtype)
+    return tree.map_structure(lambda leaf: backend.convert_to_tensor(leaf, dtype=dtype), x)
+
+
 def align_ranks(x1, x2, expand_rank_1=True):
     """Bring `(n, …)` and `(n, …, 1)` to one rank, as Keras does in `fit`.
 
@@ -148,13 +155,8 @@ class Loss:
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = get_mask(y_pred)
         with backend.name_scope(self.name):
-            y_pred = tree.map_structure(
-                lambda x: backend.convert_to_tensor(x, dtype=self._dtype), y_pred
-            )
-            label_dtype = None if self._integer_labels else self._dtype
-            y_true = tree.map_structure(
-                lambda x: backend.convert_to_tensor(x, dtype=label_dtype), y_true
-            )
+            y_pred = to_tensors(y_pred, self._dtype)
+            y_true = to_tensors(y_true, None if self._integer_labels else self._dtype)
             values = backend.convert_to_tensor(self.call(y_true, y_pred), dtype=self._dtype)
             own_mask = get_mask(values)
             if own_mask is not None:
