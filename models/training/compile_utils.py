@@ -143,6 +143,12 @@ class CompileLoss:
                 "compile: loss_weights must be a float, list, tuple or dict; got "
                 f"{loss_weights!r} of type {type(loss_weights).__name__}"
             )
+        for weight in tree.flatten(loss_weights):
+            if weight is not None and not isinstance(weight, (int, float)):
+                raise ValueError(
+                    f"compile: loss_weights must be numbers; got {weight!r}. Likely cause: metrics "
+                    "given by position; write metrics=[…]"
+                )
         self.name = "compile_loss"
         self._loss = loss
         self._loss_weights = loss_weights

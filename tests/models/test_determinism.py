@@ -26,7 +26,7 @@ t = t + L.MultiHeadAttention(2, 8)(L.LayerNormalization()(t), t)
 t = L.Bidirectional(L.LSTM(8))(t)
 y = L.Dense(5)(L.Dropout(0.3)(L.Concatenate()([x, t])))
 model = keras.Model([image, tokens], y)
-model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 r = np.random.default_rng(0)
 data = [r.standard_normal((150, 12, 12, 2), dtype=np.float32), r.integers(0, 50, (150, 9))]
 history = model.fit(data, r.integers(0, 5, 150), epochs=2, batch_size=32, verbose=0)

@@ -454,6 +454,8 @@ def test_unknown_names(data):
         classifier(metrics=["acuracy"]).fit(*data, verbose=0)
     with pytest.raises(ValueError, match="unknown optimizer.*got 'adamm'"):
         regressor(optimizer="adamm")
+    with pytest.raises(ValueError, match=r"loss_weights must be numbers; got 'mae'.*metrics=\["):
+        regressor(loss_weights=["mae"])
     with pytest.raises(ValueError, match="metrics must be a list, tuple or dict; got 'mae'"):
         regressor(metrics="mae")
 
