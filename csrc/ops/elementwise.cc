@@ -462,11 +462,13 @@ HB_CPU_KERNEL_IF(elementwise, Elementwise, kAllDTypes, 0xFFFFFFFFu, nullptr)
 namespace hb {
 int elementwise_function_names(const ElementwiseFunctionName** names) {
   const auto& table = HB_ISA::elementwise_table();
-  static ElementwiseFunctionName list[sizeof table.fns / sizeof table.fns[0]];
+  constexpr int kTypes = sizeof HB_ISA::kComputeNames / sizeof HB_ISA::kComputeNames[0];
+  static ElementwiseFunctionName list[sizeof table.fns / sizeof table.fns[0] + kTypes];
   for (int i = 0; i < table.size; ++i)
     list[i] = {table.fns[i].name, HB_ISA::kComputeNames[int(table.fns[i].type)]};
+  for (int t = 0; t < kTypes; ++t) list[table.size + t] = {"cast", HB_ISA::kComputeNames[t]};
   *names = list;
-  return table.size;
+  return table.size + kTypes;
 }
 }  // namespace hb
 #endif

@@ -1,5 +1,5 @@
-// Ops that move elements without computing (and iota): transpose, broadcast_to, concat, split,
-// slice and its gradient, pad, dynamic_slice and dynamic_slice_update. All of them are memory
+// Ops that move elements without computing (and iota): transpose, concat, split, slice
+// and its gradient, pad, dynamic_slice and dynamic_slice_update. All of them are memory
 // bound; the work is in strided_copy.h.
 #include "ops/element.h"
 #include "ops/strided_copy.h"
@@ -53,23 +53,6 @@ struct Transpose {
   void run(const Call& c) const { copy.run(c.outputs[0], c.inputs[0]); }
 };
 HB_CPU_KERNEL(transpose, Transpose, kAllDTypes)
-
-struct BroadcastTo {
-  StridedCopy copy;
-  explicit BroadcastTo(Prepare& p) {
-    const TensorSpec &x = p.inputs[0], &y = p.outputs[0];
-    int64_t sx[kMaxRank], sy[kMaxRank], src[kMaxRank];
-    dense_strides(x, sx);
-    dense_strides(y, sy);
-    for (int i = 0; i < y.rank; ++i) {
-      int j = i - (y.rank - x.rank);
-      src[i] = j < 0 || x.shape[j] == 1 ? 0 : sx[j];
-    }
-    copy = StridedCopy(y.rank, y.shape, sy, src, item_bytes(x.dtype));
-  }
-  void run(const Call& c) const { copy.run(c.outputs[0], c.inputs[0]); }
-};
-HB_CPU_KERNEL(broadcast_to, BroadcastTo, kAllDTypes)
 
 // A part of a tensor as rows: `axis` and what is below it make a row of `bytes`.
 struct Part {

@@ -59,7 +59,7 @@ def top_level_imports(tree):
 
 
 @pytest.mark.parametrize(
-    ("path", "parts"), modules(), ids=lambda p: "/".join(p) if isinstance(p, tuple) else ""
+    ("path", "parts"), list(modules()), ids=lambda p: "/".join(p) if isinstance(p, tuple) else ""
 )
 def test_a_module_imports_only_from_below(path, parts):
     mine = layer_of(parts)

@@ -27,6 +27,11 @@ def test_every_primitive_can_run():
             assert name in registry.kernel_dtypes(), f"{name}: no kernel"
 
 
+def test_every_function_of_the_tile_engine_is_declared():
+    for name, _ in _core.elementwise_functions():
+        assert name in registry.REGISTRY, f"{name}: a function that no primitive uses"
+
+
 def test_every_kernel_is_there_at_every_level():
     levels = {}
     for name, _, level in _core.kernels():

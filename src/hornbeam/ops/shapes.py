@@ -61,6 +61,7 @@ _broadcast_to = primitive(
     "broadcast_to",
     lambda x, *, shape: Spec(tuple(shape), x.dtype),
     lambda op, dy: unbroadcast(dy, op.inputs[0].shape),
+    elementwise=True,  # the tile engine broadcasts its operands: no copy where it fuses
     doc="Repeated along axes of size 1 and new leading axes.",
 )
 
