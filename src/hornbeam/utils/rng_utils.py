@@ -22,12 +22,6 @@ def set_random_seed(seed):
         raise ValueError(f"set_random_seed: expected an integer in [0, 2**32), got {seed!r}")
     random.seed(int(seed))
     np.random.seed(int(seed))
-    _reset_global_seed()
+    from hornbeam import random as generators  # above this package
 
-
-def _reset_global_seed():
-    from hornbeam import random as hornbeam_random
-
-    reset = getattr(hornbeam_random, "reset_global_seed", None)
-    if reset is not None:
-        reset()
+    generators.seed_all(int(seed))
