@@ -208,14 +208,17 @@ def _from_bits(bits: np.ndarray) -> np.ndarray:
     ml_dtypes = sys.modules.get("ml_dtypes")
     if ml_dtypes is not None:
         return bits.view(ml_dtypes.bfloat16)
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return np.left_shift(bits, 16, dtype=np.uint32, out=np.empty(bits.shape, np.uint32)).view(
+        np.float32
+    )
 
 
 def _to_bits(a: np.ndarray) -> np.ndarray:
     """float32 rounded to nearest even as bfloat16 bits."""
     u = np.ascontiguousarray(a, np.float32).view(np.uint32)
     rounded = ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(a), np.uint16(0x7FC0), rounded)
+    # ascontiguousarray gives a scalar an axis
+    return np.where(np.isnan(a), np.uint16(0x7FC0), rounded.reshape(np.shape(a)))
 
 
 def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -> Tensor:
@@ -236,7 +239,8 @@ def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -
             with np.errstate(invalid="ignore"):
                 array = array.astype(wanted, order="C")
         else:
-            array = array.astype(wanted, order="C")
+            with np.errstate(over="ignore"):  # too large for float16: inf, as on any device
+                array = array.astype(wanted, order="C")
         copy = False
     elif not (array.flags.c_contiguous and array.dtype.isnative):
         array = np.array(array, wanted, order="C")

@@ -87,7 +87,7 @@ class Operation:
         """An object with the configuration that `get_config` returned."""
         config = {
             key: serialization_lib.deserialize_keras_object(value)
-            if isinstance(value, dict) and "class_name" in value
+            if _describes_objects(value)
             else value
             for key, value in config.items()
         }
@@ -119,6 +119,13 @@ class Operation:
 
 def _unwrap(tensors):
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _describes_objects(value):
+    """Whether an argument in a config is an object's description, or a list of them."""
+    if isinstance(value, (list, tuple)):
+        return any(_describes_objects(x) for x in value)
+    return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
 class OpCall(Operation):

@@ -22,6 +22,8 @@ class BaseSpatial(Layer):
         self.input_spec = InputSpec(ndim=rank + 2)
         self._build_at_init()
 
+    _config_omit = (*Layer._config_omit, "amounts", "rank", "argument")
+
     def _all_pairs(self):
         """(before, after) for every axis."""
         if self.data_format == "channels_first":

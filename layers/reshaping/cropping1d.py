@@ -17,6 +17,8 @@ class Cropping1D(BaseSpatial):
         super().__init__(cropping, 1, "cropping", "channels_last", **kwargs)
         self.cropping = self._pairs[0]
 
+    _config_omit = (*BaseSpatial._config_omit, "data_format")
+
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)
         return inputs[

@@ -85,6 +85,7 @@ class Bidirectional(Layer):
         if self.return_state:
             states = (*y[1:], *z[1:])
             y, z = y[0], z[0]
+        y, z = ops.cast(y, self.compute_dtype), ops.cast(z, self.compute_dtype)
         if self.return_sequences:
             z = ops.flip(z, axis=1)
         if self.merge_mode == "concat":

@@ -23,8 +23,13 @@ def promote(*xs, at_least=(), number=False):
             floats of integers.
         number: truth values become int32.
     """
-    # an operand by its dtype; a Python number by its type
-    xs = [x if hasattr(x, "dtype") or type(x) in _SCALARS else tensor(x) for x in xs]
+    # an operand by its dtype (a variable's is that of its value here, perhaps autocast); a Python
+    # number by its type
+    xs = [
+        x if type(x) in _SCALARS or (hasattr(x, "dtype") and not isinstance(x, backend.Variable))
+        else tensor(x)
+        for x in xs
+    ]  # fmt: skip
     names = [getattr(x, "dtype", None) or type(x) for x in xs]
     dtype = backend.result_type(*names, *at_least)
     if number and dtype == "bool":
