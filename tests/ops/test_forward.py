@@ -16,7 +16,7 @@ def test_values(case, dtype):
         case.check(case.op(*tensors, **attrs), case.expected(tensors, attrs), dtype)
 
 
-@parametrize()
+@parametrize(lambda c: c.dtypes)
 def test_compiled(case):
     dtype = case.dtypes[0]
     tensors = case.tensors(case.arrays(dtype), dtype)

@@ -99,7 +99,7 @@ class OpCase:
         attrs: values to try for each keyword argument: `dict(axis=[0, 1])`.
         reference: `reference(*arrays, **attrs)` on float64 (floats) or the very integers; the
             function of the same name in NumPy if None.
-        dtypes: dtypes of the makers that have none of their own.
+        dtypes: dtypes of the makers that have none of their own; none for a case of errors alone.
         result: dtype of the result: "same" as the inputs, "float" (integers become float32), a
             dtype name, or a function of the dtype.
         tolerance: factor on `TOLERANCE`.

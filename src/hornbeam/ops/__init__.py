@@ -239,6 +239,12 @@ from hornbeam.ops.products import outer as outer
 from hornbeam.ops.products import tensordot as tensordot
 from hornbeam.ops.products import vdot as vdot
 from hornbeam.ops.products import vecdot as vecdot
+from hornbeam.ops.quantile import median as median
+from hornbeam.ops.quantile import nanmedian as nanmedian
+from hornbeam.ops.quantile import nanpercentile as nanpercentile
+from hornbeam.ops.quantile import nanquantile as nanquantile
+from hornbeam.ops.quantile import percentile as percentile
+from hornbeam.ops.quantile import quantile as quantile
 from hornbeam.ops.reduce import all as all
 from hornbeam.ops.reduce import amax as amax
 from hornbeam.ops.reduce import amin as amin

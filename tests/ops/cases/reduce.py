@@ -127,4 +127,27 @@ NANS = [
     *(without_nan(name, dict(axis=[None, 0, 1]), tolerance=8)
       for name in ("nancumsum", "nancumprod")),
 ]  # fmt: skip
-CASES = SUMS + LARGE + TRUTH + INDICES + RUNNING + NANS
+Q = dict(q=[0.3, [0.0, 0.5, 1.0], [0.21]], axis=[None, 1, (0, 2)], keepdims=[False, True])
+METHODS = ["linear", "lower", "higher", "midpoint", "nearest"]
+
+
+def order(name, maker, attrs, reference=None, differentiable=False, label="", dtypes=FLOATS[:2]):
+    return OpCase(name, [maker], attrs, reference, dtypes, "float", tolerance=4,
+                  differentiable=differentiable, second=False, label=label)  # fmt: skip
+
+
+ORDER = [
+    order("quantile", distinct(3, 4, 5), Q, differentiable=True, dtypes=("float32", "float64", "int32")),
+    order("quantile", distinct(3, 7), dict(q=[[0.2, 0.77]], axis=[1], method=METHODS), label="methods"),
+    order("quantile", NAN, Q, label="nan"),
+    order("nanquantile", NAN, Q),
+    order("percentile", distinct(3, 4, 5), dict(q=[30, [0, 50.0, 100]], axis=[None, 1])),
+    order("nanpercentile", NAN, dict(q=[30, [0, 50.0, 100]], axis=[None, 1])),
+    order("median", distinct(3, 4, 5), dict(axis=[None, 0, (0, 2)], keepdims=[False, True]),
+          differentiable=True),
+    order("nanmedian", NAN, dict(axis=[None, 0, (0, 2)], keepdims=[False, True])),
+    OpCase("quantile", [], differentiable=False, symbolic=False, label="errors", dtypes=(), errors=(
+        (([1.0], 1.5), {}, ValueError, r"quantile: expected probabilities in \[0, 1\]"),
+        (([1.0], 0.5), dict(method="best"), ValueError, "quantile: expected a method of"))),
+]  # fmt: skip
+CASES = ORDER + SUMS + LARGE + TRUTH + INDICES + RUNNING + NANS
