@@ -61,7 +61,7 @@ READING = [
                    ((np.ones((3, 2)), [-4]), dict(axis=0), RuntimeError, "index -4 is out of range"))),
     OpCase("take", [normal(50, 300), integers(200, low=0, high=50)], dict(axis=[0]), label="rows",
            second=False),
-    OpCase("take", [normal(4), values(2, "int32")], dict(axis=[0]), label="scalar index"),
+    OpCase("take", [X], dict(indices=[2, -1], axis=[0, 1]), label="one index"),
     OpCase("take_along_axis", [X, integers(5, 2, 3, low=-4, high=4)], dict(axis=[1, -2]),
            dtypes=SOME),
     OpCase("take_along_axis", [X, integers(1, 4, 3, low=0, high=5)], dict(axis=[0]), label="first"),
@@ -84,12 +84,17 @@ WRITING = [
            reference=scatter_update, differentiable=False, label="repeated"),
     OpCase("scatter_update", [normal(300, 100), integers(900, 1, low=0, high=300), normal(900, 100)],
            dict(reduction=["add"]), reference=scatter_update, label="many", second=False, tolerance=4),
-    *[OpCase(name, [ROWS, IDS], dict(num_segments=[7, 4]), reference=segments(f, start), label=label,
-             dtypes=dtypes, tolerance=4)
-      for name, f, start, label, dtypes in (
-          ("segment_sum", np.add, 0, "rows", FLOATS + ("int32", "int64")),
-          ("segment_max", np.maximum, -np.inf, "rows", ("float32", "float16")),
-          ("segment_min", np.minimum, np.inf, "rows", ("float32", "float64")))],
+    OpCase("segment_sum", [ROWS, IDS], dict(num_segments=[7, 4]), reference=segments(np.add, 0),
+           dtypes=FLOATS + ("int32", "int64"), tolerance=4, errors=(
+               ((np.ones((3, 2)), [0, 1]), {}, ValueError, "segment_sum: expected one id for each"),)),
+    *[OpCase(name, [ROWS, IDS], dict(num_segments=[4]), reference=segments(f, start),
+             dtypes=("float32", "float64", "float16"))
+      for name, f, start in (("segment_max", np.maximum, -np.inf),
+                             ("segment_min", np.minimum, np.inf))],
+    *[OpCase(name, [ROWS, IDS], dict(num_segments=[7]), reference=segments(f, start),
+             differentiable=False, label="no rows")
+      for name, f, start in (("segment_max", np.maximum, -np.inf),
+                             ("segment_min", np.minimum, np.inf))],
     OpCase("segment_prod", [ROWS, IDS], dict(num_segments=[7]), reference=segments(np.multiply, 1),
            differentiable=False, tolerance=4),
     OpCase("segment_sum", [normal(9000, 3), integers(9000, low=0, high=5)], dict(num_segments=[5]),
@@ -132,7 +137,7 @@ SORTING = [
            differentiable=False, dtypes=("float32", "int32")),
     OpCase("argsort", [NAN], dict(axis=[-1]), reference=stable_argsort, result="int32", label="nan",
            differentiable=False),
-    OpCase("top_k", [distinct(3, 17)], dict(k=[1, 3, 17, 0]), reference=top_k,
+    OpCase("top_k", [distinct(3, 17)], dict(k=[1, 3, 17, 0]), reference=top_k, differentiable=False,
            dtypes=("float32", "float64", "int32"), errors=(
                ((np.ones(3), 4), {}, ValueError, "top_k: expected 0 <= k <= the size"),)),
     OpCase("top_k", [TIES], dict(k=[3]), reference=top_k, label="ties", differentiable=False),

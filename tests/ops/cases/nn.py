@@ -37,10 +37,13 @@ def rms_normalization(x, scale, axis=-1, epsilon=EPS):
     return x / np.sqrt(np.mean(x * x, axis, keepdims=True) + epsilon) * scale
 
 
-def batch_normalization(x, mean, variance, offset, scale, axis=-1, epsilon=EPS):
-    shape = [n if i == axis % x.ndim else 1 for i, n in enumerate(x.shape)]
-    mean, variance, offset, scale = (v.reshape(shape) for v in (mean, variance, offset, scale))
-    return (x - mean) / np.sqrt(variance + epsilon) * scale + offset
+def batch_normalization(x, mean, variance, axis, offset=None, scale=None):
+    def along(v):
+        return v.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+    y = (x - along(mean)) / np.sqrt(along(variance) + EPS)
+    y = y if scale is None else y * along(scale)
+    return y if offset is None else y + along(offset)
 
 
 def normalize(x, axis=-1, order=2):
@@ -94,8 +97,9 @@ FUNCTIONS = [
            reference=layer_normalization, label="many rows", tolerance=30, second=False),
     OpCase("rms_normalization", [X, normal(5)], dict(epsilon=[EPS]), reference=rms_normalization,
            dtypes=FLOATS, tolerance=4),
-    OpCase("batch_normalization", [X, normal(4), uniform(4, low=0.5), normal(4), normal(4)],
-           dict(axis=[1, -2]), reference=lambda *a, **k: batch_normalization(*a, **k), tolerance=4,
+    OpCase("batch_normalization", [X, normal(4), uniform(4, low=0.5)],
+           dict(axis=[1, -2], offset=[None, np.arange(4.0)], scale=[None, np.arange(2.0, 6)]),
+           reference=batch_normalization, tolerance=4,
            errors=(((np.ones((2, 3)), np.ones(2), np.ones(3), 1), {}, ValueError,
                     r"batch_normalization: expected mean of shape \(3,\)"),)),
     OpCase("normalize", [X], dict(axis=[-1, 1], order=[1, 2, 3]), reference=normalize),

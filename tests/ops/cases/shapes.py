@@ -134,7 +134,7 @@ CASES = [
     made("linspace", dict(start=[0], stop=[1.0], num=[7], endpoint=[True, False]), label="numbers"),
     made("logspace", dict(start=[0], stop=[2], num=[7])),
     made("geomspace", dict(start=[1.0], stop=[100.0], num=[5]), tolerance=2),
-    *[made(n, {"x": [7]}, reference=lambda x, f=getattr(np, n): f(x))
-      for n in ("bartlett", "blackman", "hamming", "hanning")],
+    *[made(f.__name__, {"x": [7]}, reference=lambda x, f=f: f(x))
+      for f in (np.bartlett, np.blackman, np.hamming, np.hanning)],
     made("kaiser", dict(x=[7], beta=[3.0]), reference=lambda x, beta: np.kaiser(x, beta)),
 ]  # fmt: skip
