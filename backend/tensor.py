@@ -262,7 +262,14 @@ def from_dlpack(x) -> Tensor:
     return from_numpy(np.from_dlpack(x), copy=False)
 
 
+#: The usual case of `standard_name`, which is on the way of every call with arrays.
+_NAMES = {np.dtype(name): name for name in dtypes.ALL if name != "bfloat16"}
+
+
 def standard_name(array: np.ndarray) -> str:
+    name = _NAMES.get(array.dtype)
+    if name is not None:
+        return name
     try:
         return dtypes.standardize_dtype(array.dtype)
     except ValueError:

@@ -191,7 +191,7 @@ class StepRunner:
             done += 1
             self._after(done - 1, logs, quiet)
         if quiet:
-            return self.model.get_metrics_result()
+            return self.model._metrics_now()
         return self.model._final_logs(logs)
 
     def _chunks(self, first, end):
@@ -232,7 +232,7 @@ class StepRunner:
         self.callbacks.progress(
             self.mode,
             index,
-            lambda: python_logs(self.model.get_metrics_result() if logs is None else logs),
+            lambda: python_logs(self.model._metrics_now() if logs is None else logs),
         )
 
 

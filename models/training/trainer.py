@@ -193,6 +193,16 @@ class Trainer:
                 results[metric.name] = value
         return results
 
+    def _metrics_now(self):
+        """`get_metrics_result` as one program, to be read between steps."""
+        if self.run_eagerly or not self._default_steps("train"):
+            return self.get_metrics_result()
+        key = ("metrics", *(id(m) for m in self.metrics))
+        function = self._functions.get(key)
+        if function is None:
+            function = self._functions[key] = backend.function(lambda: self.get_metrics_result())
+        return function()
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Update the compiled metrics with a batch; {name: value} of all metrics."""
         if self._compile_metrics is not None:
@@ -321,16 +331,15 @@ class Trainer:
 
     def _final_logs(self, logs):
         """Logs of an epoch: the metrics if that is what the step returned, else its last result."""
-        results = self.get_metrics_result()
+        results = self._metrics_now()
         if isinstance(logs, dict) and set(logs) != set(results):
             return logs
         return results
 
     def _prepare(self, batch, training):
         """Build what is not built yet: layers, losses, metrics, optimizer; check the labels."""
-        variables = self.trainable_variables if self.built else None
         needs_outputs = (
-            variables is None
+            not self.built
             or not all(layer.built for layer in self._flatten_layers())
             or (self._compile_loss is not None and not self._compile_loss.built)
             or (self._compile_metrics is not None and not self._compile_metrics.built)

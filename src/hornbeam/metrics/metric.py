@@ -1,8 +1,16 @@
 """The `Metric` base class: state in variables, updated per batch, read when wanted."""
 
+import functools
+
 from hornbeam import backend, initializers, ops
 from hornbeam.losses.loss import resolve_dtype
 from hornbeam.utils import naming, state
+
+
+@functools.lru_cache(maxsize=256)
+def _zeros(shape, dtype):
+    with backend.scope.eager():
+        return ops.zeros(shape, dtype=dtype)
 
 
 class Metric:
@@ -83,7 +91,7 @@ class Metric:
     def reset_state(self):
         """Forget everything: all variables become zero."""
         for v in self.variables:
-            v.assign(ops.zeros(v.shape, dtype=v.dtype))
+            v.assign(_zeros(v.shape, v.dtype))
 
     def __call__(self, *args, **kwargs):
         self.update_state(*args, **kwargs)
