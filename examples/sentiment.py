@@ -80,9 +80,7 @@ def main():
     model = build(len(vocabulary) + 2, length)
     model.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", metrics=["accuracy"])
     stop = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
-    model.fit(
-        x_train, y_train, 64, args.epochs, validation_data=(x_dev, y_dev), callbacks=[stop]
-    )
+    model.fit(x_train, y_train, 64, args.epochs, validation_data=(x_dev, y_dev), callbacks=[stop])
 
     if args.sentence:
         praise = model.predict(encode([args.sentence], vocabulary, length), verbose=0)[0, 0]
