@@ -74,14 +74,13 @@ def cases():
         r = store.rng(name)
         shape = list(y_pred.shape)
         del shape[kwargs.get("axis", -1)]
-        weights = [None, store.coarse(r.random(shape) + 0.1)]
+        weights = {"unweighted": None, "weighted": store.coarse(r.random(shape) + 0.1)}
         if len(shape) == 2:
-            weights.append(store.coarse(r.random((shape[0], 1)) + 0.1))
+            weights["weighted_rows"] = store.coarse(r.random((shape[0], 1)) + 0.1)
         for reduction in REDUCTIONS:
-            for weight in weights:
-                if reduction not in (REDUCTIONS[0], "none") and weight is not None:
-                    if weight is not weights[1]:
-                        continue
+            for kind_of_weight, weight in weights.items():
+                if kind_of_weight == "weighted_rows" and reduction not in (REDUCTIONS[0], "none"):
+                    continue
                 recipe = {
                     "class": f"losses.{kind}",
                     "kwargs": {"reduction": reduction, **kwargs},
@@ -94,7 +93,7 @@ def cases():
                 out = np.asarray(value(y_pred))
                 gradient = jax.grad(lambda p, value=value: jnp.sum(value(p)))(y_pred)
                 yield {
-                    "name": f"{name}/{reduction}/{'weighted' * (weight is not None)}",
+                    "name": f"{name}/{reduction}/{kind_of_weight}",
                     "loss": recipe,
                     "y_true": y_true,
                     "y_pred": y_pred,

@@ -85,34 +85,35 @@ def cases():
         yield case
 
 
-def schedule_cases():
+def schedule_specs():
     first = {"initial_learning_rate": 0.5}
     for staircase in (False, True):
         s = {"staircase": staircase, "decay_steps": 4, "decay_rate": 0.6, **first}
-        yield schedule(S("ExponentialDecay", **s))
-        yield schedule(S("InverseTimeDecay", **s))
-    yield schedule(S("PiecewiseConstantDecay", boundaries=[3, 7], values=[1.0, 0.5, 0.125]))
+        yield S("ExponentialDecay", **s)
+        yield S("InverseTimeDecay", **s)
+    yield S("PiecewiseConstantDecay", boundaries=[3, 7], values=[1.0, 0.5, 0.125])
     p = {"decay_steps": 6, "end_learning_rate": 0.01, **first}
     for power in (1.0, 0.5, 2.0):
         for cycle in (False, True):
-            yield schedule(S("PolynomialDecay", power=power, cycle=cycle, **p))
-    yield schedule(S("CosineDecay", decay_steps=8, **first))
-    yield schedule(S("CosineDecay", decay_steps=8, alpha=0.1, **first))
+            yield S("PolynomialDecay", power=power, cycle=cycle, **p)
+    yield S("CosineDecay", decay_steps=8, **first)
+    yield S("CosineDecay", decay_steps=8, alpha=0.1, **first)
     warm = {"warmup_target": 0.5, "warmup_steps": 4}
-    yield schedule(S("CosineDecay", initial_learning_rate=0.1, decay_steps=6, **warm))
+    yield S("CosineDecay", initial_learning_rate=0.1, decay_steps=6, **warm)
     restarts = {"first_decay_steps": 4, **first}
-    yield schedule(S("CosineDecayRestarts", **restarts))
-    yield schedule(S("CosineDecayRestarts", t_mul=1.5, m_mul=0.5, alpha=0.05, **restarts))
-    yield schedule(S("CosineDecayRestarts", t_mul=1.0, m_mul=0.9, **restarts))
+    yield S("CosineDecayRestarts", **restarts)
+    yield S("CosineDecayRestarts", t_mul=1.5, m_mul=0.5, alpha=0.05, **restarts)
+    yield S("CosineDecayRestarts", t_mul=1.0, m_mul=0.9, **restarts)
 
 
-def schedule(recipe):
+def schedule_cases():
     steps = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 20, 50]
-    rate = recorded.construct(recipe, keras)
-    return {
-        "name": recipe["class"].rsplit(".", 1)[1],
-        "schedule": recipe,
-        "steps": steps,
-        "values": np.array([float(rate(s)) for s in steps], "float32"),
-        "config": rate.get_config(),
-    }
+    for number, recipe in enumerate(schedule_specs()):
+        rate = recorded.construct(recipe, keras)
+        yield {
+            "name": f"{recipe['class'].rsplit('.', 1)[1]}/{number}",
+            "schedule": recipe,
+            "steps": steps,
+            "values": np.array([float(rate(s)) for s in steps], "float32"),
+            "config": rate.get_config(),
+        }

@@ -43,6 +43,9 @@ def write(folder, group, cases):
         return {"array": [dtype, list(value.shape), start]}
 
     stripped = [strip(case) for case in cases]
+    names = [case["name"] + str(case.get("arguments", "")) for case in stripped]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{group}: names that are not unique: {sorted(names)}")
     if not flat:
         lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in stripped)
         (folder / f"{group}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
