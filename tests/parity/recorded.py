@@ -57,24 +57,6 @@ def construct(recipe, library):
     return recipe
 
 
-def leaves(value):
-    """The arrays of a nested result, as NumPy, in order (dicts by sorted key)."""
-    if isinstance(value, dict):
-        return [leaf for key in sorted(value) for leaf in leaves(value[key])]
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [np.asarray(value)]
-
-
-def compare(what, got, expected, rtol=1e-5, atol=1e-6):
-    """Equal numbers of arrays, equal shapes, and values within the tolerance."""
-    got, expected = leaves(got), leaves(expected)
-    assert len(got) == len(expected), f"{what}: {len(got)} arrays, expected {len(expected)}"
-    for i, (g, e) in enumerate(zip(got, expected, strict=True)):
-        assert g.shape == e.shape, f"{what} {i}: shape {g.shape}, expected {e.shape}"
-        np.testing.assert_allclose(g, e, rtol=rtol, atol=atol, err_msg=f"{what} {i}")
-
-
 if __name__ == "__main__":
     for case in cases(sys.argv[1]):
         if case["name"].startswith("".join(sys.argv[2:])):
