@@ -223,7 +223,8 @@ def histogram(x, bins=10, range=None):
     ids = _searchsorted(edges, values, right=True) - 1
     ids = OPS["where"](OPS["equal"](values, high), bins - 1, ids)  # the last bin is closed
     ids = OPS["where"](OPS["greater"](values, high), -1, ids)
-    return _count("histogram", backend.cast(ids, "int32"), None, bins), edges
+    counts = _count("histogram", backend.cast(ids, "int32"), None, bins)
+    return backend.cast(counts, dtype), edges  # counts in floating point, as Keras gives them
 
 
 @op
