@@ -15,7 +15,7 @@ LAYERS = {
     "tree": 1, "ops": 1, "random": 1, "utils": 1, "datasets": 1,
     "saving": 2,  # the registry of names; reading and writing models sits on top (see below)
     "activations": 3, "initializers": 3, "regularizers": 3, "constraints": 3, "dtype_policies": 3,
-    "config": 3, "losses": 3, "metrics": 3, "optimizers": 3,
+    "config": 3, "losses": 3, "metrics": 3, "optimizers": 3, "mixed_precision": 3,
     "layers": 4,
     "models": 5, "callbacks": 5, "wrappers": 5, "export": 5,
 }  # fmt: skip
