@@ -52,7 +52,14 @@ def run(graph: Graph) -> Graph:
                 and _may_join(other, group, group_of)
             ):
                 _join(other, group, group_of)
-    return _emit(graph, group_of, index)
+    order, stuck = _order(group_of)
+    while stuck:
+        # The search passes by groups that end before both candidates, although such a group may
+        # wait for a later one that it takes a value from. Rare, so it is repaired afterwards.
+        ring = [g for g in _cycle(stuck, group_of) if len(g.members) > 1]
+        _dissolve(min(ring, key=lambda g: len(g.members)), group_of)
+        order, stuck = _order(group_of)
+    return _emit(graph, group_of, order)
 
 
 def _may_join(a, b, group_of):
@@ -92,15 +99,47 @@ def _join(a, b, group_of):
     a.last = max(a.last, b.last)
 
 
-def _emit(graph, group_of, index):
+def _order(group_of):
+    """Groups, each after those it takes values from; and the groups left over by a cycle."""
     groups = list(dict.fromkeys(group_of.values()))
-    waiting = {}  # group -> groups that it still waits for
+    waiting = {}  # group -> number of groups that it still waits for
     followers: dict[_Group, list[_Group]] = {g: [] for g in groups}
     for g in groups:
         before = {group_of[v.node] for n in g.members.values() for v in n.inputs} - {g}
         waiting[g] = len(before)
         for other in before:
             followers[other].append(g)
+    # (position, number, group): a group goes where its last member stood, inputs first
+    ready = [(g.last, k, g) for k, g in enumerate(groups) if not waiting[g]]
+    heapq.heapify(ready)
+    number = {g: k for k, g in enumerate(groups)}
+    order = []
+    while ready:
+        _, _, g = heapq.heappop(ready)
+        order.append(g)
+        for f in followers[g]:
+            waiting[f] -= 1
+            if not waiting[f]:
+                heapq.heappush(ready, (f.last, number[f], f))
+    return order, [g for g in groups if waiting[g]]
+
+
+def _cycle(stuck, group_of):
+    """Groups that wait for each other in a ring, found by going from one back to what it needs."""
+    left, path, g = set(stuck), [], stuck[0]
+    while g not in path:
+        path.append(g)
+        needs = (group_of[v.node] for n in g.members.values() for v in n.inputs)
+        g = next(other for other in needs if other is not g and other in left)
+    return path[path.index(g) :]
+
+
+def _dissolve(group, group_of):
+    for i, node in group.members.items():
+        group_of[node] = _Group(i, node)
+
+
+def _emit(graph, group_of, order):
     used_outside = set(graph.outputs) | set(graph.state.values())
     for node in graph.nodes:
         for v in node.inputs:
@@ -108,18 +147,9 @@ def _emit(graph, group_of, index):
                 used_outside.add(v)
 
     rewrite = Rewrite(graph)
-    # (position, number, group): a group goes where its last member stood, inputs first
-    ready = [(g.last, k, g) for k, g in enumerate(groups) if not waiting[g]]
-    heapq.heapify(ready)
-    number = {g: k for k, g in enumerate(groups)}
     with rewrite.new:
-        while ready:
-            _, _, g = heapq.heappop(ready)
+        for g in order:
             _emit_group(rewrite, g, used_outside)
-            for f in followers[g]:
-                waiting[f] -= 1
-                if not waiting[f]:
-                    heapq.heappush(ready, (f.last, number[f], f))
     return rewrite.finish()
 
 

@@ -80,7 +80,7 @@ def test_eager_steps_equal_compiled_ones(data):
 def test_a_step_is_traced_once_per_batch_size(data):
     model = classifier()
     model.fit(*data, epochs=3, batch_size=16, verbose=0)  # 3 · 16 + 2
-    (function,) = model._functions.values()
+    function = model._functions["train", True]
     assert function.cache_info().traces == 2
 
 
@@ -285,6 +285,34 @@ def test_custom_train_step_runs_compiled(data):
     history = model.fit(x, y, epochs=20, batch_size=10, verbose=0).history
     assert sorted(history) == ["gap", "last"]
     assert history["gap"][-1] < history["gap"][0]
+
+
+@pytest.fixture
+def policy():
+    yield keras.mixed_precision.set_global_policy
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_learns(policy, data, name):
+    keras.utils.set_random_seed(0)
+    policy(name)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(2),
+            keras.layers.Activation("softmax", dtype="float32"),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (name == "mixed_float16")
+    history = model.fit(*data, epochs=40, batch_size=10, verbose=0).history
+    assert history["accuracy"][-1] > 0.9
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
 
 
 def test_custom_compute_loss(data):

@@ -1,9 +1,7 @@
 """PyDataset: batches by number, made ahead of time by workers."""
 
 import collections
-import concurrent.futures
 import itertools
-import multiprocessing
 
 import numpy as np
 
@@ -58,6 +56,10 @@ class PyDatasetAdapter:
             for number in self._numbers():
                 yield as_batch(self.dataset[number], self._class_weight)
             return
+        # loaded only here: they are slow to import
+        import concurrent.futures
+        import multiprocessing
+
         ahead = max(int(getattr(self.dataset, "max_queue_size", 10)), 1)
         if getattr(self.dataset, "use_multiprocessing", False):
             pool = concurrent.futures.ProcessPoolExecutor(
