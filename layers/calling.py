@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 
@@ -13,6 +14,21 @@ from hornbeam.backend import scope, tree
 def get_keras_mask(x):
     """The mask that a layer attached to its output, or None."""
     return getattr(x, "_keras_mask", None)
+
+
+@contextlib.contextmanager
+def masks_hidden(*tensors):
+    """Inside, the tensors carry no masks: for layers that use the masks in a way of their own."""
+    masks = [(t, get_keras_mask(t)) for t in tensors]
+    for t, _ in masks:
+        if get_keras_mask(t) is not None:
+            set_keras_mask(t, None)
+    try:
+        yield
+    finally:
+        for t, mask in masks:
+            if mask is not None:
+                set_keras_mask(t, mask)
 
 
 def set_keras_mask(x, mask):

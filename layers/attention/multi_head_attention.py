@@ -7,7 +7,7 @@ from hornbeam import backend, constraints, initializers, ops, regularizers
 from hornbeam import config as global_config
 from hornbeam.layers.activations.softmax import Softmax
 from hornbeam.layers.arguments import positive_int
-from hornbeam.layers.calling import get_keras_mask, set_keras_mask
+from hornbeam.layers.calling import get_keras_mask, masks_hidden, set_keras_mask
 from hornbeam.layers.core.einsum_dense import EinsumDense
 from hornbeam.layers.layer import Layer
 from hornbeam.layers.regularization.dropout import Dropout
@@ -217,10 +217,13 @@ class MultiHeadAttention(Layer):
         attention_mask = self._compute_attention_mask(
             query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
         )
-        gate = self._gate_dense(query) if self._use_gate else None
-        query = self._query_dense(query)
-        key = self._key_dense(key)
-        value = self._value_dense(value)
+        with masks_hidden(query, key, value):  # they are in attention_mask
+            gate = self._gate_dense(query) if self._use_gate else None
+            query, key, value = (
+                self._query_dense(query),
+                self._key_dense(key),
+                self._value_dense(value),
+            )
         outputs, scores = self._compute_attention(
             query, key, value, attention_mask, training, return_attention_scores
         )
