@@ -154,10 +154,7 @@ def _table(header, rows, widths, align):
         return left + cross.join(line * w for w in widths) + right
 
     def cells(row, bar):
-        wrapped = [
-            textwrap.wrap(text, w - 2, break_on_hyphens=False) or [""]
-            for text, w in zip(row, widths, strict=True)
-        ]
+        wrapped = [_wrapped(text, w - 2) for text, w in zip(row, widths, strict=True)]
         for i in range(max(map(len, wrapped))):
             parts = [
                 f" {(c[i] if i < len(c) else ''):{a}{w - 2}} "
@@ -172,6 +169,12 @@ def _table(header, rows, widths, align):
         lines.extend(cells(row, "│"))
     lines.append(rule("└", "─", "┴", "┘"))
     return lines
+
+
+def _wrapped(text, width):
+    """Lines of whole words; of a word wider than the column, what fits and an ellipsis."""
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
+    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 
 def _total(what, variables):

@@ -101,12 +101,13 @@ def scalars():
 
 
 def jax_differences():
-    """Where eager jax disagrees with the symbolic rule, 64-bit inputs aside."""
+    """Where eager JAX disagrees with the rule (64-bit inputs aside; few right operands: it is slow)."""
     small = [t for t in TYPES if t != "int64"]
     for name, arity in [(n, 1) for n in UNARY] + [(n, 2) for n in BINARY]:
         if not hasattr(keras.ops, name) or name in ("where", "concatenate", "stack"):
             continue
-        for types in itertools.product(small, repeat=arity):
+        pairs = itertools.product(small, repeat=arity)
+        for types in pairs if arity == 1 else [t for t in pairs if t[1] in ("int32", "bfloat16")]:
             expected = call(name, *types)
             if expected is None:
                 continue
