@@ -140,7 +140,7 @@ def to_numpy_dtype(dtype: str) -> np.dtype:
     return np.dtype("uint16" if dtype == "bfloat16" else dtype)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _upper_bounds(name: str) -> frozenset[str]:
     bounds = {name}
     for wider in _WIDER[name]:

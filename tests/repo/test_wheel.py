@@ -35,13 +35,12 @@ def test_contents():
     assert "hornbeam/py.typed" in package
     strays = [f for f in package if f.endswith((".cc", ".h", ".cu", ".o", ".a", ".txt.in"))]
     assert not strays, strays
-    if (ROOT / "src" / "hornbeam").is_dir():
-        sources = {
-            f"hornbeam/{p.relative_to(base)}" if base.name == "hornbeam" else f"hornbeam/{base.name}/{p.relative_to(base)}"
-            for base in [ROOT / "src" / "hornbeam", *(ROOT / r for r in ("layers", "models", "backend", "datasets"))]
-            for p in base.rglob("*.py")
-        }  # fmt: skip
+    for room in ("", "layers", "models", "backend", "datasets"):
+        base = ROOT / (room or "src/hornbeam")
+        prefix = f"hornbeam/{room}/" if room else "hornbeam/"
+        sources = {prefix + p.relative_to(base).as_posix() for p in base.rglob("*.py")}
         assert sources <= set(package), sorted(sources - set(package))[:5]
+    assert "hornbeam/datasets/_bundled/README.md" in package
 
 
 def test_size():
