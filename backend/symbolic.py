@@ -9,6 +9,7 @@ differs between the two traces is unknown in the result. So no shape rule ever s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hornbeam.backend import dtypes, tree
@@ -250,7 +251,7 @@ def record(operation, args, kwargs, outputs):
 
 #: `(op, args, kwargs)` → the operation that stands for one call of a public op in a functional
 #: model, and the arguments of its call. The layer above sets it.
-operation_for = None
+operation_for: Callable | None = None
 
 
 def record_call(op, args, kwargs):

@@ -739,7 +739,7 @@ def _serialize_argument(value):
     return serialization_lib.serialize_keras_object(value)
 
 
-Layer.build = recording_build(Layer.build)
+Layer.build = recording_build(Layer.build)  # type: ignore[method-assign]
 
 
 def _unique(variables):

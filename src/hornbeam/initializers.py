@@ -323,7 +323,7 @@ class VarianceScaling(RandomInitializer):
 class _FixedScaling(VarianceScaling):
     """A `VarianceScaling` whose scale, mode and distribution are fixed by the class."""
 
-    _fixed = ()
+    _fixed: tuple = ()
 
     def __init__(self, seed=None, input_axes=None, output_axes=None):
         scale, mode, distribution = self._fixed

@@ -201,7 +201,7 @@ def _forward(hook, takes_index):
                 getattr(callback, hook)(index, logs=logs)
     else:
 
-        def call(self, logs=None):
+        def call(self, logs=None):  # type: ignore[misc]
             logs = python_logs(logs)
             for callback in self.callbacks:
                 getattr(callback, hook)(logs=logs)

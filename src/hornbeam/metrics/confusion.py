@@ -121,7 +121,7 @@ def counts_above(scores, weights, count, below_zero):
 class _ConfusionMetric(Metric):
     """State: some of the four counts at thresholds."""
 
-    _counts = ()  # of "true_positives", "false_positives", "true_negatives", "false_negatives"
+    _counts: tuple = ()  # of "true_positives", "false_positives", "true_negatives", "false_negatives"
     _names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 
     def __init__(self, thresholds, name=None, dtype=None):

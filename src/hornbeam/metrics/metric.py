@@ -34,7 +34,7 @@ class Metric:
     3.0
     """
 
-    _direction = None  # "up" or "down": which results are better, where that is known
+    _direction: str | None = None  # "up" or "down": which results are better, where that is known
 
     def __init__(self, dtype=None, name=None):
         self._variables = []

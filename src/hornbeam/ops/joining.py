@@ -165,7 +165,7 @@ def _split_at(x, bounds, axis):
     if bounds == sorted(bounds):
         return list(_split_sizes(x, [e - s for s, e in zip(starts, ends, strict=True)], axis))
     key = (builtins.slice(None),) * axis
-    return [x[(*key, builtins.slice(s, max(s, e)))] for s, e in zip(starts, ends, strict=True)]
+    return [x[key + (builtins.slice(s, max(s, e)),)] for s, e in zip(starts, ends, strict=True)]
 
 
 @op(inputs=("x",))

@@ -112,7 +112,7 @@ class TrackedList(list):
     def extend(self, values):
         super().extend([self._see(x) for x in values])
 
-    def __iadd__(self, values):
+    def __iadd__(self, values):  # type: ignore[misc]
         self.extend(values)
         return self
 
