@@ -1,5 +1,6 @@
 """Progress display: a bar where one can be drawn, plain lines elsewhere."""
 
+import shutil
 import sys
 import time
 
@@ -33,7 +34,7 @@ class Progbar:
 
     Args:
         target: number of steps, or None if it is not known.
-        width: accepted as in Keras; the bar fits the terminal.
+        width: of the bar, in characters.
         verbose: 0 silent, 1 bar (a plain line where no bar can be drawn), 2 one line at the end.
         interval: least seconds between two updates of the bar.
         stateful_metrics: names of values that are shown as they are; others are averaged.
@@ -108,7 +109,7 @@ class Progbar:
         self.update(self._seen + n, values)
 
     def close(self):
-        """Leave the bar as it is and end its line."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -137,27 +138,39 @@ class Progbar:
 
     def _draw(self, current, finalize):
         now = time.perf_counter()
-        if not finalize and now - self._last_draw < self.interval:
+        if finalize:
+            # a plain line stays: it wraps where a bar would be cut
+            self.close()
+            self._print(current)
+            return
+        if now - self._last_draw < self.interval:
             return
         self._last_draw = now
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self.target,
-                file=sys.stdout,
-                unit=self.unit_name,
-                dynamic_ncols=True,
-                leave=True,
-                ascii=None if can_encode("█") else True,
-            )
-        if self.target is not None and self._bar.total != self.target:
-            self._bar.total = self.target
+            self._bar = self._new_bar()
         self._bar.n = current
-        self._bar.set_postfix_str(" - ".join(self._metrics_text()), refresh=False)
+        step = format_time(self._step_seconds(current))
+        time_text = f"{now - self._start:.0f}s {step}/{self.unit_name}"
+        text = " - ".join([time_text, *self._metrics_text()])
+        self._bar.set_description_str(text, refresh=False)
         self._bar.refresh()
-        if finalize:
-            self.close()
+
+    def _new_bar(self):
+        from tqdm import tqdm
+
+        form = "{n_fmt}/Unknown {desc}"
+        if self.target is not None:
+            form = f"{{n_fmt}}/{{total_fmt}} |{{bar:{self.width}}}| {{desc}}"
+        known_size = shutil.get_terminal_size((0, 0)).columns > 0
+        return tqdm(
+            total=self.target,
+            file=sys.stdout,
+            dynamic_ncols=known_size,
+            ncols=None if known_size else 100,
+            leave=False,
+            bar_format=form,
+            ascii=None if can_encode("█") else True,
+        )
 
 
 def can_encode(text):
