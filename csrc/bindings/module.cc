@@ -39,7 +39,8 @@ TensorSpec make_spec(const std::string& dtype, const std::vector<int64_t>& shape
   TensorSpec spec{hb::dtype_from_name(dtype.c_str()), int(shape.size()), {}};
   int64_t n = int64_t(hb::item_bytes(spec.dtype));
   for (size_t i = 0; i < shape.size(); ++i) {
-    if (shape[i] < 0) hb::fail("tensor: expected sizes of 0 or more, got %lld", (long long)shape[i]);
+    if (shape[i] < 0)
+      hb::fail("tensor: expected sizes of 0 or more, got %lld", (long long)shape[i]);
     if (__builtin_mul_overflow(n, shape[i] ? shape[i] : 1, &n))
       hb::fail("tensor: the shape has more bytes than 64 bits can count");
     spec.shape[i] = shape[i];
@@ -57,7 +58,8 @@ py::tuple shape_of(const TensorSpec& s) {
 Tensor from_numpy(const py::array& array, const std::string& dtype, bool copy) {
   const std::vector<int64_t> shape(array.shape(), array.shape() + array.ndim());
   const TensorSpec spec = make_spec(dtype, shape);
-  if (!(array.flags() & py::array::c_style) || size_t(array.itemsize()) != hb::item_bytes(spec.dtype))
+  if (!(array.flags() & py::array::c_style) ||
+      size_t(array.itemsize()) != hb::item_bytes(spec.dtype))
     hb::fail("tensor: expected a C-contiguous array of %s", dtype.c_str());
   const size_t bytes = hb::num_bytes(spec);
   if (copy) {
@@ -137,8 +139,8 @@ std::function<void(const hb::Call&)> make_host_call(py::function f, std::vector<
 // instructions: (op, input slots, output slots, attributes, child programs, host function or None,
 // where)
 std::shared_ptr<Program> make_program(
-    const std::vector<std::pair<std::string, std::vector<int64_t>>>& slots,
-    std::vector<int> inputs, std::vector<std::pair<int, Tensor>> constants,
+    const std::vector<std::pair<std::string, std::vector<int64_t>>>& slots, std::vector<int> inputs,
+    std::vector<std::pair<int, Tensor>> constants,
     std::vector<std::pair<int, std::shared_ptr<Variable>>> variables,
     const std::vector<py::tuple>& instructions, std::vector<int> outputs,
     std::vector<std::pair<int, int>> updates) {
@@ -168,10 +170,10 @@ std::shared_ptr<Program> make_program(
   return std::make_shared<Program>(std::move(spec));
 }
 
-std::vector<Tensor> run_batches(Program& program, const std::vector<py::array>& arrays,
-                                const std::optional<py::array_t<int64_t, py::array::c_style>>& index,
-                                int64_t batch, int64_t first, int64_t count,
-                                const std::optional<std::vector<py::array>>& outputs) {
+std::vector<Tensor> run_batches(
+    Program& program, const std::vector<py::array>& arrays,
+    const std::optional<py::array_t<int64_t, py::array::c_style>>& index, int64_t batch,
+    int64_t first, int64_t count, const std::optional<std::vector<py::array>>& outputs) {
   hb::Epoch e;
   e.num_samples = arrays.empty() ? (first + count) * batch : arrays[0].shape(0);
   e.batch = batch;

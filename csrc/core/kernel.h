@@ -117,7 +117,7 @@ struct Call {
 
 struct KernelDef {
   const char* op;
-  uint32_t dtypes;   // set of dtypes of input 0 (of output 0 for an op without inputs)
+  uint32_t dtypes;  // set of dtypes of input 0 (of output 0 for an op without inputs)
   // bit i: output 0 may use the buffer of input i (if of the same byte size); ~0u: every output may
   // use the buffer of every input of the same shape and item size
   uint32_t inplace;

@@ -119,7 +119,9 @@ class Pool {
     // the sleeper sees the job.
     state_.store(job << 32 | kOpen, std::memory_order_seq_cst);
     if (const int sleepers = sleepers_.load(std::memory_order_seq_cst); sleepers > 0) {
-      { const std::lock_guard<std::mutex> lock(mutex_); }
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+      }
       if (num_tasks - 1 < sleepers) {
         for (int64_t i = 0; i < num_tasks - 1; ++i) work_.notify_one();
       } else {
@@ -189,7 +191,9 @@ class Pool {
   void leave() {
     const uint64_t before = state_.fetch_sub(1, std::memory_order_acq_rel);
     if ((before & kInside) == 1 && (before & kCallerSleeps)) {
-      { const std::lock_guard<std::mutex> lock(mutex_); }
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+      }
       done_.notify_all();
     }
   }

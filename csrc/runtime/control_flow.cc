@@ -35,7 +35,9 @@ class PingPong {
     }
   }
   size_t total_bytes() const { return 2 * half_bytes_; }
-  char* at(char* base, int half, int i) const { return base + size_t(half) * half_bytes_ + offsets_[i]; }
+  char* at(char* base, int half, int i) const {
+    return base + size_t(half) * half_bytes_ + offsets_[i];
+  }
   size_t bytes(int i) const { return bytes_[i]; }
   int count() const { return int(offsets_.size()); }
 
@@ -52,8 +54,7 @@ class While : public Instruction {
         loop_(p.inputs, int(attr_int(*p.attrs, "num_loop"))),
         maximum_(attr_int(*p.attrs, "maximum_iterations")),
         num_inputs_(p.num_inputs) {
-    scratch_bytes =
-        loop_.total_bytes() + std::max(condition_->arena_bytes(), body_->arena_bytes());
+    scratch_bytes = loop_.total_bytes() + std::max(condition_->arena_bytes(), body_->arena_bytes());
     label = "while_loop";
   }
   void run(const Call& c) const override {

@@ -14,7 +14,8 @@ namespace hb {
 //   while_loop  inputs (loop values…, captures…); children condition → bool, body → loop values;
 //               attrs num_loop, maximum_iterations (< 0: none)
 //   scan        inputs (carries…, xs…, captures…); child (carries, x slices, captures) →
-//               (carries, y slices); attrs num_carry, num_xs, length, reverse. Outputs: carries, ys.
+//               (carries, y slices); attrs num_carry, num_xs, length, reverse. Outputs: carries,
+//               ys.
 std::unique_ptr<Instruction> make_control_flow(
     const std::string& op, const std::vector<std::shared_ptr<Program>>& children, Prepare& p);
 

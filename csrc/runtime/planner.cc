@@ -20,14 +20,14 @@ size_t plan_arena(std::vector<Lifetime>& lifetimes) {
     for (const Lifetime* p : placed) {
       if (p->last < t.first || t.last < p->first) continue;
       if (offset + bytes <= p->offset) break;
-      offset = std::max(offset, p->offset + (std::max<size_t>(p->bytes, 1) + kAlign - 1) / kAlign * kAlign);
+      offset = std::max(offset,
+                        p->offset + (std::max<size_t>(p->bytes, 1) + kAlign - 1) / kAlign * kAlign);
     }
     t.offset = offset;
     total = std::max(total, offset + bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), &t,
-                                   [](const Lifetime* a, const Lifetime* b) {
-                                     return a->offset < b->offset;
-                                   }),
+    placed.insert(std::upper_bound(
+                      placed.begin(), placed.end(), &t,
+                      [](const Lifetime* a, const Lifetime* b) { return a->offset < b->offset; }),
                   &t);
   }
   return total;

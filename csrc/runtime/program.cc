@@ -103,8 +103,9 @@ void Program::prepare_instructions() {
         constants.push_back(constant[s]);
       }
       for (int s : in.outputs) outs.push_back(spec_.slots[s]);
-      Prepare p{ins.data(),  int(ins.size()),  outs.data(), int(outs.size()),
-                &in.attrs,   constants.data(), 0};
+      Prepare p{
+          ins.data(), int(ins.size()), outs.data(), int(outs.size()), &in.attrs, constants.data(),
+          0};
       try {
         step.instruction = make_instruction(in, p);
       } catch (const OutOfMemory&) {
@@ -142,9 +143,9 @@ void Program::plan() {
     if (num_bytes(spec_.slots[in_root]) != num_bytes(spec_.slots[out])) return false;
     for (size_t k = 0; k < in.inputs.size(); ++k) {
       if (root(in.inputs[k]) != in_root) continue;
-      const bool ok = mask == ~0u ? num_elements(spec_.slots[in.inputs[k]]) ==
-                                            num_elements(spec_.slots[out])
-                                  : out == in.outputs[0] && k < 32 && (mask >> k & 1);
+      const bool ok =
+          mask == ~0u ? num_elements(spec_.slots[in.inputs[k]]) == num_elements(spec_.slots[out])
+                      : out == in.outputs[0] && k < 32 && (mask >> k & 1);
       if (!ok) return false;
     }
     return true;

@@ -97,8 +97,8 @@ class Program {
                 char* arena) const;
 
   ProgramSpec spec_;
-  std::vector<int> view_of_;       // [slots] slot this one is a view of, or -1
-  std::vector<Storage> storage_;   // [slots] of roots
+  std::vector<int> view_of_;      // [slots] slot this one is a view of, or -1
+  std::vector<Storage> storage_;  // [slots] of roots
   std::vector<Step> steps_;
   std::vector<Storage> operands_;  // of all steps, inputs then outputs
   std::vector<Copy> copies_;

@@ -39,7 +39,9 @@ std::string to_string(const TensorSpec& s) {
   return out + ']';
 }
 
-Tensor Tensor::allocate(const TensorSpec& spec) { return {spec, Buffer::allocate(num_bytes(spec))}; }
+Tensor Tensor::allocate(const TensorSpec& spec) {
+  return {spec, Buffer::allocate(num_bytes(spec))};
+}
 
 void Variable::set(Tensor value) {
   if (!same_spec(value.spec, value_.spec))

@@ -29,7 +29,9 @@ class Buffer {
   std::function<void()> release_;  // empty: came from hb::allocate
 };
 
-inline size_t num_bytes(const TensorSpec& s) { return size_t(num_elements(s)) * item_bytes(s.dtype); }
+inline size_t num_bytes(const TensorSpec& s) {
+  return size_t(num_elements(s)) * item_bytes(s.dtype);
+}
 bool same_spec(const TensorSpec& a, const TensorSpec& b);
 std::string to_string(const TensorSpec& s);  // float32[2, 3]
 

@@ -133,7 +133,9 @@ TEST(arena_lease_outlives_need) {
 TEST(arena_gives_way) {
   ArenaPool& pool = ArenaPool::instance();
   pool.reserve(4000);
-  { const auto lease = pool.acquire(4000); }
+  {
+    const auto lease = pool.acquire(4000);
+  }
   CHECK(pool.free_bytes() == 4000);
   set_memory_limit(memory_in_use() + 100);
   void* p = allocate(2000);
@@ -174,7 +176,9 @@ TEST(arena_after_fork) {
   const pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {
-    { const auto mine = pool.acquire(50); }
+    {
+      const auto mine = pool.acquire(50);
+    }
     _exit(pool.free_bytes() == 50 ? 0 : 1);
   }
   int status = 0;

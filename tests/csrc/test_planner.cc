@@ -6,7 +6,9 @@
 
 namespace {
 
-uint64_t next(uint64_t& state) { return state = state * 6364136223846793005u + 1442695040888963407u; }
+uint64_t next(uint64_t& state) {
+  return state = state * 6364136223846793005u + 1442695040888963407u;
+}
 
 bool overlap(const hb::Lifetime& a, const hb::Lifetime& b) {
   const bool in_time = a.first <= b.last && b.first <= a.last;

@@ -26,7 +26,7 @@ from hornbeam.ops.activation import threshold as threshold
 from hornbeam.ops.control import associative_scan as associative_scan
 from hornbeam.ops.control import cond as cond
 from hornbeam.ops.control import fori_loop as fori_loop
-from hornbeam.ops.control import map_ as map
+from hornbeam.ops.control import map as map
 from hornbeam.ops.control import scan as scan
 from hornbeam.ops.control import switch as switch
 from hornbeam.ops.control import vectorized_map as vectorized_map

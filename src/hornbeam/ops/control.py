@@ -334,7 +334,7 @@ def _scan_eagerly(f, carry, xs_flat, pack_x, length, reverse):
         ys.reverse()
     if not ys or ys[0] is None:
         return carry, None
-    flat = [OPS["stack"](list(column)) for column in zip(*map(tree.flatten, ys), strict=True)]
+    flat = [OPS["stack"](list(column)) for column in zip(*[tree.flatten(y) for y in ys], strict=True)]
     return carry, tree.pack_sequence_as(ys[0], flat)
 
 
@@ -464,8 +464,8 @@ def fori_loop(lower, upper, body_fun, init_val):
     return tree.pack_sequence_as(init_val, out[1:])
 
 
-@op(inputs=(), name="map")
-def map_(f, xs):
+@op(inputs=())
+def map(f, xs):
     """`f` on each slice of `xs` along the first axis, one after the other; results are stacked.
 
     Args:
