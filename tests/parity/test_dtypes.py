@@ -17,7 +17,8 @@ FLOATS_ONLY = set(
     sigmoid silu soft_shrink softmax softplus softsign sparse_plus squareplus tanh_shrink erf erfinv
     rsqrt cbrt deg2rad rad2deg""".split()
 )
-# bit operations on floats, which the rule lets pass; results of unknown shape; float64 out of int64
+# bit operations on floats, which the rule lets pass; a result of unknown shape; float64 out of
+# int64; Python scalars that count like tensors in these alone
 LEFT_OUT = set(
     """bitwise_invert bitwise_not bitwise_and bitwise_or bitwise_xor bitwise_left_shift
     bitwise_right_shift left_shift right_shift ldexp nonzero tensordot hypot heaviside nextafter
