@@ -713,7 +713,7 @@ class Layer(Operation):
             "trainable": self.trainable,
             "dtype": serialization_lib.serialize_keras_object(self._dtype_policy),
         }
-        if self.activity_regularizer is not None:
+        if self.activity_regularizer is not None or self._writes_activity_regularizer:
             config["activity_regularizer"] = serialization_lib.serialize_keras_object(
                 self.activity_regularizer
             )
@@ -727,6 +727,8 @@ class Layer(Operation):
                 config[name] = _serialize_argument(getattr(self, name))
         return config
 
+    #: Whether `activity_regularizer` is written even if it is None (as Keras does for some layers).
+    _writes_activity_regularizer = False
     #: A class made to be subclassed: its subclasses have arguments of their own.
     _is_base = True
     #: Arguments of `__init__` that are not part of the configuration.

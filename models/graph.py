@@ -97,7 +97,8 @@ class Graph:
                         f"model: graph disconnected: '{node.operation.name}' needs the tensor {x}, "
                         "which does not come from the given inputs"
                     )
-            known.update(id(x) for x in node.output_tensors)
+            if not node.is_input:
+                known.update(id(x) for x in node.output_tensors)
         names = [op.name for op in self.operations]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

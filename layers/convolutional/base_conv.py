@@ -57,6 +57,7 @@ class SpatialLayer(Layer):
                 "cannot both be above 1"
             )
 
+    _writes_activity_regularizer = True
     _config_omit = (*Layer._config_omit, "rank", "weights", "causal")
 
     @property

@@ -65,6 +65,7 @@ class EinsumDense(Layer):
             bias_constraint=bias_constraint,
         )
 
+    _writes_activity_regularizer = True
     _config_omit = (
         *Layer._config_omit,
         "output_shape",

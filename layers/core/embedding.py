@@ -63,6 +63,7 @@ class Embedding(Layer):
             self.build()
             self.set_weights(weights if isinstance(weights, (list, tuple)) else [weights])
 
+    _writes_activity_regularizer = True
     _config_omit = (
         *Layer._config_omit,
         "weights",

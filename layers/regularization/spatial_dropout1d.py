@@ -20,3 +20,8 @@ class SpatialDropout1D(Dropout):
 
     def _noise_shape(self, inputs):
         return (inputs.shape[0], 1, inputs.shape[2])
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"]  # not an argument in Keras
+        return config

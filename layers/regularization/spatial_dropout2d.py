@@ -26,3 +26,8 @@ class SpatialDropout2D(Dropout):
         if self.data_format == "channels_first":
             return (shape[0], shape[1], 1, 1)
         return (shape[0], 1, 1, shape[-1])
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"]  # not an argument in Keras
+        return config

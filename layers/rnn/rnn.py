@@ -243,6 +243,7 @@ class CellLayer(RNN):
             return cell.__dict__[name]
         raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
 
+    _writes_activity_regularizer = True
     _config_omit = (*Layer._config_omit, "cell", "use_cudnn")
 
 
