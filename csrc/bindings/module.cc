@@ -317,6 +317,14 @@ PYBIND11_MODULE(_core, m) {
     for (int i = 0; i < count; ++i) out.append(py::make_tuple(names[i].name, names[i].dtype));
     return out;
   });
+  m.def("start_profile", &hb::start_profile);
+  m.def("stop_profile", [] {
+    py::list out;  // (name, user's line, start ns, end ns, thread, flops, bytes)
+    for (const hb::ProfileEvent& e : hb::stop_profile())
+      out.append(py::make_tuple(e.name, e.where, e.start_ns, e.end_ns, e.thread, e.cost.flops,
+                                e.cost.bytes));
+    return out;
+  });
   m.def("num_threads", &hb::num_threads);
   m.def("isa_level", [] { return hb::isa_name(hb::isa_level()); });
   m.def("machine_isa_level", [] { return hb::isa_name(hb::machine_isa_level()); });

@@ -52,6 +52,15 @@ class HostInstruction : public Instruction {
   std::function<void(const Call&)> f_;
 };
 
+std::string functions_of(const Attrs& attrs) {
+  std::ostringstream text;
+  const int64_t n = attr_strs_size(attrs, "fns");
+  for (int64_t i = 0; i < n && i < 8; ++i)
+    text << (i ? " " : " [") << attr_strs_at(attrs, "fns", i);
+  text << (n > 8 ? " …]" : "]");
+  return text.str();
+}
+
 std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p) {
   if (in.op == "copy") return std::make_unique<CopyInstruction>(p);
   if (in.op == "host") return std::make_unique<HostInstruction>(in.host);
@@ -108,6 +117,8 @@ void Program::prepare_instructions() {
           0};
       try {
         step.instruction = make_instruction(in, p);
+        step.instruction->cost = instruction_cost(in.op, p);
+        if (in.op == "elementwise") step.instruction->label += functions_of(in.attrs);
       } catch (const OutOfMemory&) {
         throw;
       } catch (const Error& e) {
@@ -291,21 +302,33 @@ void Program::rethrow(int i, const char* what) const {
   throw Error(text.str());
 }
 
+void Program::run_step(size_t i, void** table, char* arena) const {
+  const Step& step = steps_[i];
+  if (!step.instruction) return;
+  void** operands = table + step.first_operand;
+  try {
+    step.instruction->run({operands, operands + step.num_inputs, arena + step.scratch_offset});
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& e) {
+    rethrow(int(i), e.what());
+  }
+}
+
 void Program::run_raw(const void* const* inputs, void* const* outputs, char* arena) const {
   void** table = reinterpret_cast<void**>(arena);
   for (size_t i = 0; i < operands_.size(); ++i)
     table[i] = resolve(operands_[i], inputs, outputs, arena);
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    const Step& step = steps_[i];
-    if (!step.instruction) continue;
-    void** operands = table + step.first_operand;
-    try {
-      step.instruction->run({operands, operands + step.num_inputs, arena + step.scratch_offset});
-    } catch (const OutOfMemory&) {
-      throw;
-    } catch (const Error& e) {
-      rethrow(int(i), e.what());
+  if (profiling()) {
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const int64_t start = profile_clock_ns();
+      run_step(i, table, arena);
+      if (const Instruction* in = steps_[i].instruction.get())
+        record_event(
+            {in->label, spec_.instructions[i].where, start, profile_clock_ns(), 0, in->cost});
     }
+  } else {
+    for (size_t i = 0; i < steps_.size(); ++i) run_step(i, table, arena);
   }
   for (const Copy& c : copies_) {
     const void* from = resolve(c.from, inputs, outputs, arena);

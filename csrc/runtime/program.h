@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/attrs.h"
+#include "runtime/profile.h"
 #include "runtime/tensor.h"
 
 namespace hb {
@@ -48,6 +49,7 @@ class Instruction {
   size_t scratch_bytes = 0;
   uint32_t inplace = 0;  // as KernelDef::inplace
   std::string label;     // op and level, for plans and profiles
+  Cost cost;
 };
 
 class Program {
@@ -89,6 +91,7 @@ class Program {
     size_t bytes;
   };
 
+  void run_step(size_t i, void** table, char* arena) const;
   void prepare_instructions();
   void plan();
   int root(int slot) const;

@@ -12,7 +12,7 @@ if not (ROOT / "backend").is_dir():
 # Lower number = lower layer. A module may import from its own layer and from lower ones.
 LAYERS = {
     "backend": 0, "version": 0,
-    "tree": 1, "ops": 1, "random": 1, "utils": 1, "datasets": 1,
+    "tree": 1, "profiler": 1, "ops": 1, "random": 1, "utils": 1, "datasets": 1,
     "saving/object_registration": 2, "saving/serialization_lib": 2,
     "activations": 3, "initializers": 3, "regularizers": 3, "constraints": 3, "dtype_policies": 3,
     "config": 3, "losses": 3, "metrics": 3, "optimizers": 3, "mixed_precision": 3,
