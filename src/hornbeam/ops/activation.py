@@ -24,6 +24,14 @@ from hornbeam.ops.elementwise import (
 )
 
 relu = public("relu", lambda x: maximum(x, 0), "max(x, 0).", "[-1.0, 2.0] -> [0.0, 2.0]")
+
+
+@relu.gradient
+def _(op, dy):
+    # from the output: nothing else then needs the input, and relu goes into the matmul before it
+    return where(op.output > 0, dy, 0)
+
+
 relu6 = public(
     "relu6", lambda x: minimum(maximum(x, 0), 6), "min(max(x, 0), 6).", "[-1.0, 7.0] -> [0.0, 6.0]"
 )
