@@ -16,15 +16,15 @@ import numpy as np
 from hornbeam.backend import dtypes
 from hornbeam.backend.tensor import Tensor, TensorLike, from_numpy
 
+# Folders of hornbeam's own code, as imported and (in a source tree the rooms are links) as stored.
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOTS = tuple(
-    {
-        os.path.realpath(os.path.join(p, sub)) + os.sep
-        for p in (_PACKAGE, os.path.join(_PACKAGE, "src", "hornbeam"))
-        for sub in ("layers", "models", "backend", "datasets", "ops", "optimizers", "losses",
-                    "metrics", "callbacks", "utils")
+    path + os.sep
+    for path in {
+        _PACKAGE,
+        *(os.path.realpath(os.path.join(_PACKAGE, d)) for d in ("", "layers", "models", "backend")),
     }
-) + (os.path.join(_PACKAGE, "src", "hornbeam") + os.sep,)  # fmt: skip
+)
 
 
 class _State(threading.local):
