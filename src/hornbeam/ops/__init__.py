@@ -1,5 +1,7 @@
 """Keras's operations: functions on tensors, eager or while a function is traced."""
 
+from hornbeam.ops import image as image
+from hornbeam.ops import linalg as linalg
 from hornbeam.ops.activation import celu as celu
 from hornbeam.ops.activation import elu as elu
 from hornbeam.ops.activation import gelu as gelu
@@ -245,6 +247,14 @@ from hornbeam.ops.quantile import nanpercentile as nanpercentile
 from hornbeam.ops.quantile import nanquantile as nanquantile
 from hornbeam.ops.quantile import percentile as percentile
 from hornbeam.ops.quantile import quantile as quantile
+from hornbeam.ops.rearrange import depth_to_space as depth_to_space
+from hornbeam.ops.rearrange import fold as fold
+from hornbeam.ops.rearrange import psnr as psnr
+from hornbeam.ops.rearrange import rearrange as rearrange
+from hornbeam.ops.rearrange import select as select
+from hornbeam.ops.rearrange import space_to_depth as space_to_depth
+from hornbeam.ops.rearrange import unfold as unfold
+from hornbeam.ops.rearrange import view as view
 from hornbeam.ops.reduce import all as all
 from hornbeam.ops.reduce import amax as amax
 from hornbeam.ops.reduce import amin as amin
@@ -299,6 +309,18 @@ from hornbeam.ops.shapes import squeeze as squeeze
 from hornbeam.ops.shapes import stop_gradient as stop_gradient
 from hornbeam.ops.shapes import swapaxes as swapaxes
 from hornbeam.ops.shapes import transpose as transpose
+from hornbeam.ops.signal import corrcoef as corrcoef
+from hornbeam.ops.signal import correlate as correlate
+from hornbeam.ops.signal import diff as diff
+from hornbeam.ops.signal import extract_sequences as extract_sequences
+from hornbeam.ops.signal import fft as fft
+from hornbeam.ops.signal import fft2 as fft2
+from hornbeam.ops.signal import ifft2 as ifft2
+from hornbeam.ops.signal import irfft as irfft
+from hornbeam.ops.signal import istft as istft
+from hornbeam.ops.signal import rfft as rfft
+from hornbeam.ops.signal import stft as stft
+from hornbeam.ops.signal import trapezoid as trapezoid
 from hornbeam.ops.sorting import argpartition as argpartition
 from hornbeam.ops.sorting import argsort as argsort
 from hornbeam.ops.sorting import bincount as bincount

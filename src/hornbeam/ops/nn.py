@@ -288,8 +288,8 @@ def normalize(x, axis=-1, order=2, epsilon=None):
 
     Example:
 
-    >>> normalize([3.0, 4.0]).tolist()
-    [0.6, 0.8]
+    >>> normalize([0.0, 2.0]).tolist()
+    [0.0, 1.0]
     """
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize: expected an order >= 1, got {order!r}")
