@@ -350,6 +350,19 @@ def _probabilities(name, output, axis):
     return OPS["clip"](output, backend.epsilon(), 1 - backend.epsilon())
 
 
+def _logits_behind(output, axis):
+    """The logits, where `output` is their softmax (sigmoid for axis None) in a traced program.
+
+    The crossentropy is then computed from them in one pass; it has no need to be clipped.
+    """
+    if not isinstance(output, backend.Value):
+        return None
+    wanted = "sigmoid" if axis is None else "softmax"
+    if output.node.op.name != wanted or axis not in (None, output.ndim - 1):
+        return None
+    return output.node.inputs[0]
+
+
 @op
 def categorical_crossentropy(target, output, from_logits=False, axis=-1):
     """-sum(target * log(output)) along the class `axis`.
@@ -371,6 +384,9 @@ def categorical_crossentropy(target, output, from_logits=False, axis=-1):
     axis = canonical_axis("categorical_crossentropy", axis, output.ndim)
     if from_logits:
         logits, target = shapes.moveaxis(output, axis, -1), shapes.moveaxis(target, axis, -1)
+        return _softmax_crossentropy(logits, target)
+    logits = _logits_behind(output, axis)
+    if logits is not None:  # the softmax sums to 1 already: targets weigh the logarithms alike
         return _softmax_crossentropy(logits, target)
     log_p = OPS["log"](_probabilities("categorical_crossentropy", output, axis))
     return -OPS["sum"](target * log_p, axis=axis)
@@ -399,6 +415,9 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
         )
     if from_logits:
         return _sparse_softmax_crossentropy(shapes.moveaxis(output, axis, -1), target)
+    logits = _logits_behind(output, axis)
+    if logits is not None:
+        return _sparse_softmax_crossentropy(logits, target)
     p = _probabilities("sparse_categorical_crossentropy", output, axis)
     places = shapes.expand_dims(target, axis)
     return -OPS["log"](shapes.squeeze(index.take_along_axis(p, places, axis=axis), axis))
@@ -419,6 +438,9 @@ def binary_crossentropy(target, output, from_logits=False):
             f"binary_crossentropy: expected target and output of the same shape, got "
             f"{tuple(target.shape)} and {tuple(output.shape)}"
         )
+    logits = None if from_logits else _logits_behind(output, None)
+    if logits is not None:
+        output, from_logits = logits, True
     if from_logits:
         tail = OPS["log1p"](OPS["exp"](-OPS["absolute"](output)))
         return OPS["maximum"](output, 0) - output * target + tail
