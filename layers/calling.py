@@ -116,7 +116,7 @@ class Call:
     def shapes(self):
         """`{"<argument>_shape": shape}` of the tensor arguments."""
         return {
-            f"{name}_shape": tree.map_structure(_known_shape, value)
+            f"{name}_shape": tree.map_structure(known_shape, value)
             for name, value in self.tensors.items()
             if name not in ("mask", "args", "kwargs")
         }
@@ -158,7 +158,7 @@ class Call:
             self.kwargs[name] = value
 
 
-def _known_shape(x):
+def known_shape(x):
     """Shape of `x`; a size that only stands for an unknown one (`symbolic.infer`) is None again."""
     if x is None:
         return None

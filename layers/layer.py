@@ -18,6 +18,7 @@ from hornbeam.layers.calling import (
     init_parameters,
     is_concrete,
     is_tensor_or_symbolic,
+    known_shape,
     map_shapes,
     recording_build,
     set_keras_mask,
@@ -181,7 +182,8 @@ class Layer(Operation):
             if any(not layer.built for layer in self._layers):
                 # Sublayers are built by a run on shapes alone.
                 try:
-                    symbolic.infer(self.call, *call.args, **call.kwargs)
+                    args, kwargs = tree.map_structure(_shape_only, (call.args, call.kwargs))
+                    symbolic.infer(self.call, *args, **kwargs)
                 except Exception:
                     if call.eager:
                         return  # the call itself will build them, or show the error
@@ -733,6 +735,11 @@ class Layer(Operation):
     _is_base = True
     #: Arguments of `__init__` that are not part of the configuration.
     _config_omit: tuple = ("activity_regularizer", "autocast")
+
+
+def _shape_only(x):
+    """A value of the graph being traced, which no other graph may use, as a `KerasTensor`."""
+    return backend.KerasTensor(known_shape(x), x.dtype) if isinstance(x, backend.Value) else x
 
 
 def _serialize_argument(value):

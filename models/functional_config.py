@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hornbeam import backend
 from hornbeam.backend import symbolic, tree
-from hornbeam.layers.core.input_layer import Input
+from hornbeam.layers.core.input_layer import Input, InputLayer
 from hornbeam.layers.operation import Operation
 from hornbeam.models import graph
 from hornbeam.saving import serialization_lib
@@ -64,6 +64,7 @@ def rebuild(cls, config):
     layers = config.pop("layers")
     inputs, outputs = config.pop("input_layers"), config.pop("output_layers")
     made, waiting = {}, {}
+    first = {}  # a layer that another model shares has nodes there already
     for data in layers:
         operation = serialization_lib.deserialize_keras_object(
             {k: v for k, v in data.items() if k not in ("name", "inbound_nodes")}
@@ -71,6 +72,8 @@ def rebuild(cls, config):
         if not isinstance(operation, Operation):
             raise ValueError(f"Functional: expected a layer or op, got {operation!r}")
         made[data["name"]] = operation
+        is_input = isinstance(operation, InputLayer)
+        first[data["name"]] = 0 if is_input else len(operation._inbound_nodes)
         if data["inbound_nodes"]:
             waiting[data["name"]] = list(data["inbound_nodes"])
     while waiting:
@@ -78,7 +81,7 @@ def rebuild(cls, config):
         for name in list(waiting):
             nodes = waiting[name]
             while nodes:
-                arguments = _arguments(nodes[0], made)
+                arguments = _arguments(nodes[0], made, first)
                 if arguments is None:
                     break
                 args, kwargs = arguments
@@ -100,7 +103,7 @@ def rebuild(cls, config):
         operation = made[name]
         if _is_functional(operation):
             index -= 1
-        return operation._inbound_nodes[index].output_tensors[position]
+        return operation._inbound_nodes[first[name] + index].output_tensors[position]
 
     return cls(
         inputs=_map_references(find, inputs),
@@ -125,11 +128,11 @@ def _map_references(find, x):
     return type(x)(_map_references(find, value) for value in x)
 
 
-def _arguments(data, made):
+def _arguments(data, made, first):
     """Arguments of a call with the tensors put in, or None while one of them is not made yet."""
     if isinstance(data, list):  # the layout of Keras 1 and 2: [[name, node, tensor, kwargs], …]
         kwargs = data[0][3] if len(data[0]) > 3 else {}
-        tensors = [_tensor(entry[:3], made) for entry in data]
+        tensors = [_tensor(entry[:3], made, first) for entry in data]
         if any(t is None for t in tensors):
             return None
         return [tensors[0] if len(tensors) == 1 else tensors], kwargs
@@ -140,21 +143,24 @@ def _arguments(data, made):
         history = getattr(x, "_pre_serialization_keras_history", None)
         if not isinstance(x, backend.KerasTensor) or history is None:
             return x
-        tensor = _tensor(history, made)
+        tensor = _tensor(history, made, first)
         missing = missing or tensor is None
         return tensor
 
     args = serialization_lib.deserialize_keras_object(data["args"])
     kwargs = serialization_lib.deserialize_keras_object(data["kwargs"])
     args, kwargs = tree.map_structure(revive, (list(args), dict(kwargs)))
+    if not missing and not symbolic.any_symbolic((args, kwargs)):
+        # it would run at once, with whatever sizes the file asks for
+        raise ValueError(f"Functional: the config has a call without any tensor: {data!r:.200}")
     return None if missing else (args, kwargs)
 
 
-def _tensor(history, made):
+def _tensor(history, made, first):
     name, index, position = history
     if name not in made:
         raise ValueError(f"Functional: the config refers to the unknown layer '{name}'")
-    nodes = made[name]._inbound_nodes
+    nodes = made[name]._inbound_nodes[first[name] :]
     return nodes[index].output_tensors[position] if index < len(nodes) else None
 
 

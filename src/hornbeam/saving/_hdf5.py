@@ -229,7 +229,7 @@ class Tree:
         points = math.prod(attribute.shape)
         if attribute.get_type().is_variable_str():
             longest = self._stored - self._kept  # the arrays take up the rest
-            if points > 1 and points * longest > max(4 << 30, self._limits.budget(self._stored)):
+            if points > 1 and points * longest > max(64 << 30, self._limits.budget(self._stored)):
                 raise SavedFileError(f"attribute '{name}' of '{group}' is too large")
 
     def texts(self, group, name):

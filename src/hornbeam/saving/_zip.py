@@ -53,8 +53,18 @@ class ArchiveWriter:
         self._file.seek(offset)
         self._file.write(
             struct.pack(
-                "<4s5H3I2H", b"PK\3\4", 45, self._flags(name), 0, self._time, self._date, checksum,
-                _MOST if large else size, _MOST if large else size, len(name), 20,
+                "<4s5H3I2H",
+                b"PK\3\4",
+                45,
+                self._flags(name),
+                0,
+                self._time,
+                self._date,
+                checksum,
+                _MOST if large else size,
+                _MOST if large else size,
+                len(name),
+                20,
             )  # fmt: skip
         )
         # the place for 64-bit sizes; where they are not needed, a field that no reader knows
@@ -74,9 +84,24 @@ class ArchiveWriter:
             extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
             self._file.write(
                 struct.pack(
-                    "<4s6H3I5H2I", b"PK\1\2", 3 << 8 | 45, 45 if wide else 20, self._flags(name),
-                    0, self._time, self._date, checksum, min(size, _MOST), min(size, _MOST),
-                    len(name), len(extra), 0, 0, 0, 0o600 << 16, min(offset, _MOST),
+                    "<4s6H3I5H2I",
+                    b"PK\1\2",
+                    3 << 8 | 45,
+                    45 if wide else 20,
+                    self._flags(name),
+                    0,
+                    self._time,
+                    self._date,
+                    checksum,
+                    min(size, _MOST),
+                    min(size, _MOST),
+                    len(name),
+                    len(extra),
+                    0,
+                    0,
+                    0,
+                    0o600 << 16,
+                    min(offset, _MOST),
                 )  # fmt: skip
             )
             self._file.write(name + extra)

@@ -298,7 +298,11 @@ def _new_training(config):
         for key in ("decay", "is_legacy_optimizer", "jit_compile"):
             inner.pop(key, None)
         optimizer = new({**optimizer, "config": inner}, "keras.optimizers")
-    homes = {"loss": "keras.losses", "metrics": "keras.metrics", "weighted_metrics": "keras.metrics"}
+    homes = {
+        "loss": "keras.losses",
+        "metrics": "keras.metrics",
+        "weighted_metrics": "keras.metrics",
+    }
     found = {key: new(value, homes.get(key)) for key, value in config.items()}
     found.pop("sample_weight_mode", None)
     return found | {"optimizer": optimizer or "rmsprop"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import difflib
 import types
 
 import numpy as np
@@ -146,6 +147,9 @@ def _serialize_instance(obj):
         else:
             seen[id(obj)] = config
             seen.setdefault("alive", []).append(obj)  # an id is only unique among the living
+            if hasattr(obj, "_inbound_nodes"):
+                # models copy the configs of their layers, so that a later mark would be lost
+                config["shared_object_id"] = id(obj)
     return config
 
 
@@ -206,11 +210,17 @@ def _deserialize(config, module_objects=None):
         raise TypeError(f"{class_name}: the class has no `from_config()` method to be made with")
     try:
         instance = cls.from_config(inner)
-    except TypeError as error:
-        raise TypeError(
-            f"{class_name}: could not be made from its config {inner!r}: {error}; "
-            "`get_config()` and `__init__()` must agree"
-        ) from error
+    except (TypeError, ValueError) as error:
+        # Said once, of the innermost object: the models around it have nothing to add.
+        if type(error) not in (TypeError, ValueError) or hasattr(error, "says_which"):
+            raise
+        name = inner.get("name") if isinstance(inner, dict) else None
+        which = f"{class_name} '{name}'" if isinstance(name, str) else f"{class_name}"
+        shown = repr(inner)
+        shown = shown if len(shown) < 600 else f"{shown[:600]}…"
+        new = type(error)(f"{which}: could not be made from its config: {error}; config: {shown}")
+        new.says_which = True
+        raise new from error
     if config.get("build_config") and hasattr(instance, "build_from_config"):
         instance.build_from_config(_deserialize(config["build_config"]))
         instance.built = True
@@ -246,14 +256,25 @@ def _find_class(module, class_name, registered, module_objects):
         found = (module_objects or {}).get(class_name)
         found = found or registration.builtin_object(_find_module(class_name), class_name)
     if found is None:
-        home = module if module and module.startswith("keras.") else None
-        known = ", ".join(registration.known_names(home) or registration.known_names())
-        raise TypeError(
-            f"deserialize_keras_object: unknown class '{class_name}' of module '{module}' "
-            f"(registered_name={registered!r}); expected one of: {known}. If it is your own, pass "
-            "it in `custom_objects` or decorate it with `register_keras_serializable`"
-        )
+        raise _unknown("class", module, class_name, registered)
     return found
+
+
+def _unknown(kind, module, name, registered):
+    """The error for a name that is not in the registry: what is, and how to enter it."""
+    home = module if isinstance(module, str) and module.startswith("keras.") else None
+    known = registration.known_names(home) or registration.known_names()
+    close = difflib.get_close_matches(str(name)[:100], known, n=3)
+    hint = f"; closest: {', '.join(close)}" if close else ""
+    error = TypeError(
+        f"unknown {kind} {str(name)[:200]!r} of module {str(module)[:200]!r} "
+        f"(registered_name={str(registered)[:200]!r}){hint}. If it is your own, pass it as "
+        f"custom_objects={{{str(registered or name)[:100]!r}: …}}, use it inside of a "
+        "CustomObjectScope, or decorate it with `register_keras_serializable`. Registered are: "
+        f"{', '.join(known)}"
+    )
+    error.says_which = True
+    return error
 
 
 def _find_function(module, registered, name):
@@ -263,11 +284,7 @@ def _find_function(module, registered, name):
             return found
     found = registration.builtin_object(module, name)
     if found is None:
-        raise TypeError(
-            f"deserialize_keras_object: unknown function '{name}' of module '{module}'; expected a "
-            "built-in, one registered with `register_keras_serializable`, or one in "
-            "`custom_objects`"
-        )
+        raise _unknown("function", module, name, registered)
     return found
 
 
@@ -285,6 +302,12 @@ def _refuse_lambda(inner):
     )
 
 
+def _array(inner):
+    # a dtype from a file, such as "U1000000000", may be a request for memory
+    dtype = backend.standardize_dtype(inner["dtype"])
+    return np.array(inner["value"], dtype="float32" if dtype == "bfloat16" else dtype)
+
+
 def _slice(inner):
     return slice(*(_deserialize(inner[key]) for key in ("start", "stop", "step")))
 
@@ -294,7 +317,7 @@ _SPECIAL = {
     "__ellipsis__": lambda inner: Ellipsis,
     "__keras_tensor__": _keras_tensor,
     "__lambda__": _refuse_lambda,
-    "__numpy__": lambda inner: np.array(inner["value"], dtype=inner["dtype"]),
+    "__numpy__": _array,
     "__slice__": _slice,
     "__tensor__": lambda inner: backend.convert_to_tensor(inner["value"], dtype=inner["dtype"]),
 }
