@@ -52,6 +52,7 @@ class Dense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
+        self.quantization_config = None
         self.units = positive_int(self, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -67,7 +68,7 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
-    _config_omit = (*Layer._config_omit, "lora_rank", "lora_alpha", "quantization_config")
+    _config_omit = (*Layer._config_omit, "lora_rank", "lora_alpha")
 
     def build(self, input_shape):
         size = input_shape[-1]

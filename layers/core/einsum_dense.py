@@ -49,6 +49,7 @@ class EinsumDense(Layer):
     ):
         super().__init__(**kwargs)
         refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
+        self.quantization_config = None
         self.equation = equation
         if isinstance(output_shape, int):
             output_shape = (output_shape,)
@@ -72,7 +73,6 @@ class EinsumDense(Layer):
         "lora_rank",
         "lora_alpha",
         "gptq_unpacked_column_size",
-        "quantization_config",
     )
 
     def build(self, input_shape):

@@ -48,6 +48,7 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         del input_length  # Keras 2 asked for it; the length is that of the data
         refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
+        self.quantization_config = None
         self.input_dim = positive_int(self, "input_dim", input_dim)
         self.output_dim = positive_int(self, "output_dim", output_dim)
         store_weight_arguments(
@@ -69,7 +70,6 @@ class Embedding(Layer):
         "weights",
         "lora_rank",
         "lora_alpha",
-        "quantization_config",
     )
 
     def build(self, input_shape=None):
