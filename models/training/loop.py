@@ -80,13 +80,17 @@ class Source:
         self.adapter.on_epoch_end()
 
     def _ran_out(self, done, limit):
-        warnings.warn(
-            f"data: the input ran out after {done} batches"
-            + (f" of {limit}" if limit else "")
-            + "; the training ends here. A generator is used up after one pass: give one that goes "
-            "on, a PyDataset, or steps_per_epoch times epochs batches",
-            stacklevel=3,
-        )
+        text = f"data: the input ran out after {done} batches"
+        if limit:
+            text += f" of {limit}"
+        if self.adapter.one_pass:
+            text += (
+                "; the training ends here. A generator is used up after one pass: give one that "
+                "goes on, a PyDataset, or steps_per_epoch times epochs batches"
+            )
+        else:
+            text += "; the epoch ends early. Give no more steps than there are batches"
+        warnings.warn(text, stacklevel=3)
 
     def spans(self):
         """For arrays: (order, first step, number of steps) of one epoch."""

@@ -11,6 +11,7 @@ from hornbeam.backend import tree
 from hornbeam.callbacks.callback import python_logs
 from hornbeam.models.training import loop
 from hornbeam.models.training.compile_utils import CompileLoss, CompileMetrics
+from hornbeam.models.training.compiled_steps import CompiledSteps
 from hornbeam.models.training.data_adapters import get_data_adapter, train_validation_split
 from hornbeam.models.training.data_adapters.batches import as_batch, class_weights
 from hornbeam.models.training.predictor import Predictor
@@ -18,7 +19,7 @@ from hornbeam.saving import serialization_lib
 from hornbeam.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 
-class Trainer:
+class Trainer(CompiledSteps):
     """What a `Model` adds to a `Layer`: training, evaluation, prediction."""
 
     def __init__(self):
@@ -193,16 +194,6 @@ class Trainer:
                 results[metric.name] = value
         return results
 
-    def _metrics_now(self):
-        """`get_metrics_result` as one program, to be read between steps."""
-        if self.run_eagerly or not self._default_steps("train"):
-            return self.get_metrics_result()
-        key = ("metrics", *(id(m) for m in self.metrics))
-        function = self._functions.get(key)
-        if function is None:
-            function = self._functions[key] = backend.function(lambda: self.get_metrics_result())
-        return function()
-
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Update the compiled metrics with a batch; {name: value} of all metrics."""
         if self._compile_metrics is not None:
@@ -270,54 +261,7 @@ class Trainer:
         """The outputs for a batch."""
         return self(unpack_x_y_sample_weight(data)[0], training=False)
 
-    # -- compiled steps ----------------------------------------------------------------------
-
-    def _reset_functions(self):
-        """Forget compiled steps: the model, or what is done with it, changed."""
-        self.__dict__.update(
-            train_function=None, test_function=None, predict_function=None, _predictor=None
-        )
-        self._functions.clear()
-
-    def _step_function(self, mode, quiet):
-        """The compiled step of `mode`; a quiet one returns nothing: no result is computed."""
-        function = self._functions.get((mode, quiet))
-        if function is None:
-            step = getattr(self, f"{mode}_step")
-
-            def run(data):
-                logs = step(data)
-                self._clear_losses()  # they are symbolic and belong to this trace
-                return None if quiet else logs
-
-            function = self._functions[mode, quiet] = backend.function(run)
-        return function
-
-    def make_train_function(self, force=False):
-        if force or self.train_function is None:
-            self.__dict__["train_function"] = self._batch_function("train")
-        return self.train_function
-
-    def make_test_function(self, force=False):
-        if force or self.test_function is None:
-            self.__dict__["test_function"] = self._batch_function("test")
-        return self.test_function
-
-    def make_predict_function(self, force=False):
-        if force or self.predict_function is None:
-            self.__dict__["predict_function"] = self._batch_function("predict")
-        return self.predict_function
-
-    def _batch_function(self, mode):
-        """Function of one batch: the compiled step, or the plain one."""
-        if not self.run_eagerly:
-            return self._step_function(mode, False)
-        step = getattr(self, f"{mode}_step")
-
-        def run(data):
-            return step(tree.map_structure(_to_tensor, data))
-
-        return run
+    # -- before the first step ---------------------------------------------------------------
 
     def _default_steps(self, mode):
         """Whether the logs of a step are just the results of the metrics."""
@@ -328,13 +272,6 @@ class Trainer:
             and cls.compute_metrics is Trainer.compute_metrics
             and step not in self.__dict__
         )
-
-    def _final_logs(self, logs):
-        """Logs of an epoch: the metrics if that is what the step returned, else its last result."""
-        results = self._metrics_now()
-        if isinstance(logs, dict) and set(logs) != set(results):
-            return logs
-        return results
 
     def _prepare(self, batch, training):
         """Build what is not built yet: layers, losses, metrics, optimizer; check the labels."""
@@ -615,10 +552,6 @@ def _loss_mean():
 
 def _batch_size(x):
     return float(tree.flatten(x)[0].shape[0])
-
-
-def _to_tensor(x):
-    return x if x is None else backend.convert_to_tensor(x)
 
 
 def _unpack_validation(data):

@@ -90,8 +90,13 @@ def test_foreign_arrays_are_taken_by_protocol():
         def to_numpy(self):
             return np.arange(6.0).reshape(3, 2)
 
-    adapter = get_data_adapter(Frame(), batch_size=3)
-    np.testing.assert_array_equal(seen(adapter)[0], np.arange(6).reshape(3, 2))
+    class Column:
+        def to_numpy(self):
+            return np.arange(3)
+
+    (batch,) = get_data_adapter(Frame(), Column(), batch_size=3).batches()
+    np.testing.assert_array_equal(batch[0], np.arange(6).reshape(3, 2))
+    assert batch[1].shape == (3, 1)
     assert as_array(np.asfortranarray(np.ones((3, 2)))).flags.c_contiguous
 
 

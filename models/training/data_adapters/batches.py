@@ -19,6 +19,8 @@ def as_array(x):
         x = x.detach()
     if hasattr(x, "to_numpy"):
         x = x.to_numpy()
+        if x.ndim == 1:  # a column of a table
+            x = x[:, None]
     elif hasattr(x, "toarray"):  # scipy.sparse
         x = x.toarray()
     array = np.asarray(x)
