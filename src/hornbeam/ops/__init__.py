@@ -65,6 +65,10 @@ from hornbeam.ops.creation import triu as triu
 from hornbeam.ops.creation import vander as vander
 from hornbeam.ops.creation import zeros as zeros
 from hornbeam.ops.creation import zeros_like as zeros_like
+from hornbeam.ops.ctc import ctc_decode as ctc_decode
+from hornbeam.ops.ctc import ctc_loss as ctc_loss
+from hornbeam.ops.derivative import custom_gradient as custom_gradient
+from hornbeam.ops.derivative import jvp as jvp
 from hornbeam.ops.elementwise import abs as abs
 from hornbeam.ops.elementwise import absolute as absolute
 from hornbeam.ops.elementwise import add as add
