@@ -2,7 +2,8 @@
 // extreme, as in NumPy.
 //
 // x: [outer, length, inner]. Contiguous rows (inner = 1): the extreme value by vectors, then the
-// first place where it stands. Otherwise `inner` columns at a time keep value and index.
+// first place where it stands; short ones kRows side by side. Otherwise `inner` columns at a time
+// keep value and index.
 #include "core/kernel.h"
 #include "simd/half.h"
 #include "simd/math.h"
@@ -43,8 +44,11 @@ class ArgReduce {
     const int64_t group = inner_ == 1 ? (kTask + each - 1) / each : 1;
     if (inner_ == 1) {
       parallel_for((outer_ + group - 1) / group, [&](int64_t task, int) {
-        for (int64_t o = task * group; o < (task + 1) * group && o < outer_; ++o)
-          y[o] = row(x + o * length_);
+        const int64_t end = (task + 1) * group < outer_ ? (task + 1) * group : outer_;
+        int64_t o = task * group;
+        if (length_ < kShort)
+          for (; o + kRows <= end; o += kRows) short_rows(x + o * length_, y + o);
+        for (; o < end; ++o) y[o] = row(x + o * length_);
       });
     } else {
       parallel_for(outer_ * blocks, [&](int64_t task, int) {
@@ -56,11 +60,12 @@ class ArgReduce {
   }
 
  private:
-  static constexpr int64_t kColumns = 256, kTask = 1 << 15;
+  static constexpr int64_t kColumns = 256, kTask = 1 << 15, kShort = 64;
+  static constexpr int kRows = 16;
 
   // Whether a is to be taken instead of b, which came before.
   static HB_INLINE bool better(A a, A b) {
-    return kLargest ? a > b || (a != a && b == b) : a < b || (a != a && b == b);
+    return bool((kLargest ? a > b : a < b) | ((a != a) & (b == b)));
   }
 
   int32_t row(const T* x) const {
@@ -85,6 +90,25 @@ class ArgReduce {
       while (A(widen(x[i])) != best) ++i;
     }
     return int32_t(i);
+  }
+
+  // kRows rows side by side.
+  void short_rows(const T* x, int32_t* y) const {
+    A best[kRows];
+    int32_t at[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      best[r] = A(widen(x[r * length_]));
+      at[r] = 0;
+    }
+    for (int64_t i = 1; i < length_; ++i) {
+      for (int r = 0; r < kRows; ++r) {
+        const A v = A(widen(x[r * length_ + i]));
+        const bool take = better(v, best[r]);
+        best[r] = take ? v : best[r];
+        at[r] = take ? int32_t(i) : at[r];
+      }
+    }
+    for (int r = 0; r < kRows; ++r) y[r] = at[r];
   }
 
   void columns(const T* x, int64_t n, int32_t* y) const {

@@ -1,9 +1,10 @@
 // Running sums and products along `axis`. Attributes: exclusive (without the element itself),
 // reverse (from the end).
 //
-// x: [outer, length, inner]. One task has one outer index and up to kColumns columns; the running
-// value of each column is kept in double for floats (float16, bfloat16, float32, float64), so that
-// rounding errors of long sums stay below those of the results.
+// x: [outer, length, inner]. One task has one outer index and up to kColumns columns; where the
+// axis is the last one (inner = 1), kRows rows side by side, to hide the latency of the sums.
+// Running values are double for floats, so that rounding errors of long sums stay below those of
+// the results.
 #include "core/kernel.h"
 #include "simd/half.h"
 
@@ -44,6 +45,16 @@ class Cumulative {
     const T* x = (const T*)call.inputs[0];
     T* y = (T*)call.outputs[0];
     if (outer_ * length_ * inner_ == 0) return;
+    if (inner_ == 1) {
+      const int64_t group = (kTask + length_ * kRows - 1) / (length_ * kRows) * kRows;
+      parallel_for((outer_ + group - 1) / group, [&](int64_t task, int) {
+        const int64_t end = (task + 1) * group < outer_ ? (task + 1) * group : outer_;
+        int64_t o = task * group;
+        for (; o + kRows <= end; o += kRows) rows<kRows>(x + o * length_, y + o * length_);
+        for (; o < end; ++o) rows<1>(x + o * length_, y + o * length_);
+      });
+      return;
+    }
     const int64_t blocks = (inner_ + kColumns - 1) / kColumns;
     const int64_t each = length_ * (inner_ < kColumns ? inner_ : kColumns);
     const int64_t group = (kTask + each - 1) / each, units = outer_ * blocks;
@@ -59,12 +70,26 @@ class Cumulative {
 
  private:
   static constexpr int64_t kColumns = 64, kTask = 1 << 14;
+  static constexpr int kRows = 4;
 
   static HB_INLINE void put(A value, T& y) {
     if constexpr (sizeof(T) == 2 && sizeof(A) == 8)
       narrow(float(value), y);
     else
       y = T(value);
+  }
+  template <int n>
+  void rows(const T* x, T* y) const {
+    A running[n];
+    for (int r = 0; r < n; ++r) running[r] = A(kProduct ? 1 : 0);
+    for (int64_t i = 0; i < length_; ++i) {
+      const int64_t at = reverse_ ? length_ - 1 - i : i;
+      for (int r = 0; r < n; ++r) {
+        const A v = A(widen(x[r * length_ + at])), before = running[r];
+        running[r] = kProduct ? A(before * v) : A(before + v);
+        put(exclusive_ ? before : running[r], y[r * length_ + at]);
+      }
+    }
   }
   void columns(const T* x, T* y, int64_t n) const {
     A running[kColumns];

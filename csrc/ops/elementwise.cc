@@ -14,7 +14,7 @@
 namespace hb::HB_ISA {
 
 void ElementwiseTable::add(const ElementwiseFn& fn) {
-  if (size == int(sizeof fns / sizeof fns[0])) fail("elementwise: table of functions is full");
+  if (size == int(sizeof fns / sizeof fns[0])) fail("table of functions is full");
   fns[size++] = fn;
 }
 const ElementwiseFn* ElementwiseTable::find(const char* name, Compute type) const {
@@ -60,7 +60,7 @@ int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit;
 DType dtype_named(const char* name) {
   for (int i = 0; i < kNumDTypes; ++i)
     if (__builtin_strcmp(dtype_name(DType(i)), name) == 0) return DType(i);
-  fail("elementwise: unknown dtype %s", name);
+  fail("unknown dtype %s", name);
 }
 
 enum class Access : uint8_t { Dense, Periodic, Rows };
@@ -193,7 +193,7 @@ class Elementwise {
     x.slot = x.raw_slot = x.last_read = -1;
     x.access = Access::Dense;
     const int64_t size = num_elements(in);
-    if (in.rank > out.rank) fail("elementwise: input %d has a higher rank than the output", i);
+    if (in.rank > out.rank) fail("input %d has a higher rank than the output", i);
     if (size == total_) return;
     // Strides over the output's dimensions, neighbours merged where one step covers both.
     int64_t stride = 1, leading = 1;
@@ -202,7 +202,7 @@ class Elementwise {
     for (int d = 0; d < out.rank; ++d) {
       const int64_t n = out.shape[out.rank - 1 - d];
       const int64_t m = d < in.rank ? in.shape[in.rank - 1 - d] : 1;
-      if (m != n && m != 1) fail("elementwise: input %d does not broadcast to the output", i);
+      if (m != n && m != 1) fail("input %d does not broadcast to the output", i);
       const int64_t s = m == 1 ? 0 : stride;
       stride *= m;
       if (n == 1) continue;
@@ -235,18 +235,18 @@ class Elementwise {
     cost_ = 1;
     for (int k = 0; k < num_fns; ++k) {
       const int n = int(arity.data[k]);
-      if (n < 1 || n > kMaxOperands) fail("elementwise: %d operands", n);
+      if (n < 1 || n > kMaxOperands) fail("%d operands", n);
       int operands[kMaxOperands];
       for (int j = 0; j < n; ++j) {
         operands[j] = int(args.data[next_arg++]);
-        if (operands[j] < 0 || operands[j] >= num_inputs_ + k) fail("elementwise: bad operand id");
+        if (operands[j] < 0 || operands[j] >= num_inputs_ + k) fail("bad operand id");
       }
       add_instruction(num_inputs_ + k, attr_strs_at(attrs, "fns", k), n, operands,
                       dtype_named(attr_strs_at(attrs, "dtypes", k)));
     }
     for (int o = 0; o < num_outputs_; ++o) {
       int value = int(outs.data[o]);
-      if (num_elements(p.outputs[o]) != total_) fail("elementwise: outputs differ in shape");
+      if (num_elements(p.outputs[o]) != total_) fail("outputs differ in shape");
       bool taken = value < num_inputs_;
       for (int before = 0; before < o; ++before) taken |= outputs_[before].value == value;
       const DType dtype = p.outputs[o].dtype;
@@ -256,7 +256,7 @@ class Elementwise {
         value = copy;
       }
       if (compute_[value] != compute_type(dtype))
-        fail("elementwise: output %d is %s but its value is computed as %s", o, dtype_name(dtype),
+        fail("output %d is %s but its value is computed as %s", o, dtype_name(dtype),
              kComputeNames[int(compute_[value])]);
       int step = 0;
       for (int s = 0; s < num_steps_; ++s)
@@ -287,14 +287,13 @@ class Elementwise {
       cost_ += 1;
     } else {
       const ElementwiseFn* fn = elementwise_table().find(name, type);
-      if (fn == nullptr) fail("elementwise: no function %s for %s", name, kComputeNames[int(type)]);
-      if (fn->arity != n) fail("elementwise: %s takes %d operands, got %d", name, fn->arity, n);
+      if (fn == nullptr) fail("no function %s for %s", name, kComputeNames[int(type)]);
+      if (fn->arity != n) fail("%s takes %d operands, got %d", name, fn->arity, n);
       for (int j = 0; j < n; ++j)
         if (compute_[operands[j]] != (n == 3 && j == 0 ? Compute::U8 : type))
-          fail("elementwise: %s of different dtypes", name);
+          fail("%s of different dtypes", name);
       if (fn->result != compute_type(dtype))
-        fail("elementwise: %s gives %s, not %s", name, kComputeNames[int(fn->result)],
-             dtype_name(dtype));
+        fail("%s gives %s, not %s", name, kComputeNames[int(fn->result)], dtype_name(dtype));
       step.fn = fn->fn;
       step.narrow = shorter_integer ? narrow_tile(dtype) : nullptr;
       compute_[value] = fn->result;

@@ -165,15 +165,24 @@ void scalar_binary_tile(void* dst, const void* const* src, int n) {
   for (int i = 0; i < n; ++i) d[i] = F{}(a[i], b[i]);
 }
 
-// Declarations: unary<float>(table, "exp", [](auto x) { return vexp<float>(x); }, 8).
+// Declarations: unary<float>(table, "exp", 12, [](Vec<float> x) { return vexp<float>(x); }),
+// where 12 is the cost.
 // Type U, when given, is what the elements of a tile of T are read as (unsigned arithmetic wraps).
 template <class T, class U = T, class F>
-void unary(ElementwiseTable& table, const char* name, F, int cost = 1) {
+void unary(ElementwiseTable& table, const char* name, int cost, F) {
   table.add({name, kComputeOf<T>, kComputeOf<T>, 1, cost, unary_tile<U, F>});
 }
 template <class T, class U = T, class F>
-void binary(ElementwiseTable& table, const char* name, F, int cost = 1) {
+void binary(ElementwiseTable& table, const char* name, int cost, F) {
   table.add({name, kComputeOf<T>, kComputeOf<T>, 2, cost, binary_tile<U, F>});
+}
+template <class T, class U = T, class F>
+void unary(ElementwiseTable& table, const char* name, F f) {
+  unary<T, U>(table, name, 1, f);
+}
+template <class T, class U = T, class F>
+void binary(ElementwiseTable& table, const char* name, F f) {
+  binary<T, U>(table, name, 1, f);
 }
 template <class T, class F>
 void compare(ElementwiseTable& table, const char* name, F) {
@@ -184,11 +193,11 @@ void test(ElementwiseTable& table, const char* name, F) {
   table.add({name, kComputeOf<T>, Compute::U8, 1, 1, test_tile<T, F>});
 }
 template <class T, class F>
-void scalar_unary(ElementwiseTable& table, const char* name, F, int cost = 20) {
+void scalar_unary(ElementwiseTable& table, const char* name, int cost, F) {
   table.add({name, kComputeOf<T>, kComputeOf<T>, 1, cost, scalar_unary_tile<T, F>});
 }
 template <class T, class F>
-void scalar_binary(ElementwiseTable& table, const char* name, F, int cost = 20) {
+void scalar_binary(ElementwiseTable& table, const char* name, int cost, F) {
   table.add({name, kComputeOf<T>, kComputeOf<T>, 2, cost, scalar_binary_tile<T, F>});
 }
 

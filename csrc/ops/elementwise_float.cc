@@ -10,8 +10,7 @@ void add_arithmetic(ElementwiseTable& t) {
   binary<T>(t, "add", [](V a, V b) { return a + b; });
   binary<T>(t, "subtract", [](V a, V b) { return a - b; });
   binary<T>(t, "multiply", [](V a, V b) { return a * b; });
-  binary<T>(
-      t, "divide", [](V a, V b) { return a / b; }, 3);
+  binary<T>(t, "divide", 3, [](V a, V b) { return a / b; });
   binary<T>(t, "maximum", [](V a, V b) { return vmax<T>(a, b); });
   binary<T>(t, "minimum", [](V a, V b) { return vmin<T>(a, b); });
   binary<T>(t, "heaviside", [](V a, V b) {
@@ -25,12 +24,9 @@ void add_arithmetic(ElementwiseTable& t) {
     return a != a ? a : sign;
   });
   unary<T>(t, "square", [](V a) { return a * a; });
-  unary<T>(
-      t, "sqrt", [](V a) { return vsqrt(a); }, 4);
-  unary<T>(
-      t, "rsqrt", [](V a) { return T(1) / vsqrt(a); }, 6);
-  unary<T>(
-      t, "reciprocal", [](V a) { return T(1) / a; }, 3);
+  unary<T>(t, "sqrt", 4, [](V a) { return vsqrt(a); });
+  unary<T>(t, "rsqrt", 6, [](V a) { return T(1) / vsqrt(a); });
+  unary<T>(t, "reciprocal", 3, [](V a) { return T(1) / a; });
   unary<T>(t, "floor", [](V a) { return vfloor(a); });
   unary<T>(t, "ceil", [](V a) { return vceil(a); });
   unary<T>(t, "trunc", [](V a) { return vtrunc(a); });
@@ -44,29 +40,19 @@ void add_arithmetic(ElementwiseTable& t) {
 template <class T>
 void add_exponentials(ElementwiseTable& t) {
   typedef Vec<T> V;
-  unary<T>(
-      t, "exp", [](V a) { return vexp<T>(a); }, 12);
-  unary<T>(
-      t, "expm1", [](V a) { return vexpm1<T>(a); }, 14);
-  unary<T>(
-      t, "log", [](V a) { return vlog<T>(a); }, 16);
-  unary<T>(
-      t, "log2", [](V a) { return vlog2<T>(a); }, 16);
-  unary<T>(
-      t, "log1p", [](V a) { return vlog1p<T>(a); }, 20);
-  unary<T>(
-      t, "tanh", [](V a) { return vtanh<T>(a); }, 20);
-  unary<T>(
-      t, "sigmoid", [](V a) { return vsigmoid<T>(a); }, 18);
+  unary<T>(t, "exp", 12, [](V a) { return vexp<T>(a); });
+  unary<T>(t, "expm1", 14, [](V a) { return vexpm1<T>(a); });
+  unary<T>(t, "log", 16, [](V a) { return vlog<T>(a); });
+  unary<T>(t, "log2", 16, [](V a) { return vlog2<T>(a); });
+  unary<T>(t, "log1p", 20, [](V a) { return vlog1p<T>(a); });
+  unary<T>(t, "tanh", 20, [](V a) { return vtanh<T>(a); });
+  unary<T>(t, "sigmoid", 18, [](V a) { return vsigmoid<T>(a); });
   // log(e^a + e^b) = max + log1p(e^-|a - b|); equal infinities stay as they are
-  binary<T>(
-      t, "logaddexp",
-      [](V a, V b) {
-        const V top = vmax<T>(a, b);
-        const V y = top + vlog1p<T>(vexp<T>(-vabs<T>(a - b)));
-        return a == b ? a + T(0.6931471805599453) : y;
-      },
-      34);
+  binary<T>(t, "logaddexp", 34, [](V a, V b) {
+    const V top = vmax<T>(a, b);
+    const V y = top + vlog1p<T>(vexp<T>(-vabs<T>(a - b)));
+    return a == b ? a + T(0.6931471805599453) : y;
+  });
 }
 
 }  // namespace
@@ -77,12 +63,9 @@ void add_float_functions(ElementwiseTable& table) {
     add_exponentials<T>(table);
     add_comparisons<T>(table);
   });
-  unary<float>(
-      table, "sin", [](Vec<float> a) { return vsin(a); }, 16);
-  unary<float>(
-      table, "cos", [](Vec<float> a) { return vcos(a); }, 16);
-  unary<float>(
-      table, "erf", [](Vec<float> a) { return verf(a); }, 24);
+  unary<float>(table, "sin", 16, [](Vec<float> a) { return vsin(a); });
+  unary<float>(table, "cos", 16, [](Vec<float> a) { return vcos(a); });
+  unary<float>(table, "erf", 24, [](Vec<float> a) { return verf(a); });
 }
 
 }  // namespace hb::HB_ISA

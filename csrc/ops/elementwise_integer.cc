@@ -110,18 +110,14 @@ void add_integers(ElementwiseTable& t) {
     unary<T>(t, "sign", [](V a) { return a != T(0) ? splat<T>(1) : V{}; });
     test<T>(t, "signbit", [](V a) { return a != a; });
   }
-  scalar_binary<T>(t, "floor_divide", [](T a, T b) { return floor_div(a, b); });
-  scalar_binary<T>(t, "mod", [](T a, T b) { return floor_mod(a, b); });
-  scalar_binary<T>(t, "fmod", [](T a, T b) { return fmod(a, b); });
-  scalar_binary<T>(t, "power", [](T a, T b) { return power(a, b); });
-  scalar_binary<T>(
-      t, "gcd", [](T a, T b) { return gcd(a, b); }, 60);
-  scalar_binary<T>(
-      t, "lcm", [](T a, T b) { return lcm(a, b); }, 60);
-  scalar_binary<T>(
-      t, "left_shift", [](T a, T b) { return shift_left(a, b); }, 2);
-  scalar_binary<T>(
-      t, "right_shift", [](T a, T b) { return shift_right(a, b); }, 2);
+  scalar_binary<T>(t, "floor_divide", 20, [](T a, T b) { return floor_div(a, b); });
+  scalar_binary<T>(t, "mod", 20, [](T a, T b) { return floor_mod(a, b); });
+  scalar_binary<T>(t, "fmod", 20, [](T a, T b) { return fmod(a, b); });
+  scalar_binary<T>(t, "power", 20, [](T a, T b) { return power(a, b); });
+  scalar_binary<T>(t, "gcd", 60, [](T a, T b) { return gcd(a, b); });
+  scalar_binary<T>(t, "lcm", 60, [](T a, T b) { return lcm(a, b); });
+  scalar_binary<T>(t, "left_shift", 2, [](T a, T b) { return shift_left(a, b); });
+  scalar_binary<T>(t, "right_shift", 2, [](T a, T b) { return shift_right(a, b); });
   add_comparisons<T>(t);
 }
 

@@ -14,15 +14,16 @@ constexpr double kPi = 3.14159265358979323846;
 #define HB_LIBM2(name)                                                             \
   HB_INLINE float c_##name(float x, float y) { return __builtin_##name##f(x, y); } \
   HB_INLINE double c_##name(double x, double y) { return __builtin_##name(x, y); }
-HB_LIBM1(sin)
-HB_LIBM1(cos)
-HB_LIBM1(tan) HB_LIBM1(asin) HB_LIBM1(acos) HB_LIBM1(atan) HB_LIBM1(sinh) HB_LIBM1(cosh)
-    HB_LIBM1(asinh) HB_LIBM1(acosh) HB_LIBM1(atanh) HB_LIBM1(erf) HB_LIBM1(erfc) HB_LIBM1(exp2)
-        HB_LIBM1(log10) HB_LIBM1(cbrt) HB_LIBM1(floor) HB_LIBM2(pow) HB_LIBM2(atan2) HB_LIBM2(hypot)
-            HB_LIBM2(nextafter) HB_LIBM2(fmod) HB_LIBM2(copysign)
+// clang-format off
+HB_LIBM1(sin) HB_LIBM1(cos) HB_LIBM1(tan) HB_LIBM1(asin) HB_LIBM1(acos) HB_LIBM1(atan)
+HB_LIBM1(sinh) HB_LIBM1(cosh) HB_LIBM1(asinh) HB_LIBM1(acosh) HB_LIBM1(atanh)
+HB_LIBM1(erf) HB_LIBM1(erfc) HB_LIBM1(exp2) HB_LIBM1(log10) HB_LIBM1(cbrt) HB_LIBM1(floor)
+HB_LIBM2(pow) HB_LIBM2(atan2) HB_LIBM2(hypot) HB_LIBM2(nextafter) HB_LIBM2(fmod)
+HB_LIBM2(copysign)
+// clang-format on
 
-    // The sign of the gamma function goes into a local: lgamma's global one would be a data race.
-    HB_INLINE float c_lgamma(float x) {
+// The sign of the gamma function goes into a local: lgamma's global one would be a data race.
+HB_INLINE float c_lgamma(float x) {
   int sign;
   return __builtin_lgammaf_r(x, &sign);
 }
@@ -116,9 +117,9 @@ double bessel_i(double x, int order) {
 
 template <class T>
 void add_scalar_functions(ElementwiseTable& t) {
-#define HB_UNARY(name, function) scalar_unary<T>(t, name, [](T x) { return T(function(x)); })
+#define HB_UNARY(name, function) scalar_unary<T>(t, name, 20, [](T x) { return T(function(x)); })
 #define HB_BINARY(name, function) \
-  scalar_binary<T>(t, name, [](T a, T b) { return T(function(a, b)); })
+  scalar_binary<T>(t, name, 20, [](T a, T b) { return T(function(a, b)); })
   HB_UNARY("tan", c_tan);
   HB_UNARY("arcsin", c_asin);
   HB_UNARY("arccos", c_acos);
@@ -135,10 +136,8 @@ void add_scalar_functions(ElementwiseTable& t) {
   HB_UNARY("lgamma", c_lgamma);
   HB_UNARY("erfinv", erfinv);
   HB_UNARY("digamma", digamma);
-  scalar_unary<T>(
-      t, "i0", [](T x) { return T(bessel_i(x, 0)); }, 60);
-  scalar_unary<T>(
-      t, "i1", [](T x) { return T(bessel_i(x, 1)); }, 60);
+  scalar_unary<T>(t, "i0", 60, [](T x) { return T(bessel_i(x, 0)); });
+  scalar_unary<T>(t, "i1", 60, [](T x) { return T(bessel_i(x, 1)); });
   HB_BINARY("power", c_pow);
   HB_BINARY("arctan2", c_atan2);
   HB_BINARY("hypot", c_hypot);

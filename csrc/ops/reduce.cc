@@ -20,7 +20,7 @@ constexpr int64_t kTask = 1 << 15;   // elements that a task should have at leas
 constexpr int64_t kBlock = 1024;     // elements summed in lanes
 constexpr int64_t kRadix = 32, kLevels = 6;
 constexpr int64_t kMaxWidth = 512;  // columns of one task
-constexpr int64_t kNarrow = 32, kFolded = 64;
+constexpr int64_t kNarrow = 256, kFolded = kMaxWidth;
 
 template <class T>
 struct AccumulatorOf {
@@ -253,7 +253,7 @@ class Reduce {
     fold_ = 1;
     tail_rows_ = 0;
     if (width_ < kNarrow) {
-      const int64_t k = (kFolded + width_ - 1) / width_;
+      const int64_t k = kFolded / width_;
       if (last >= 2 * k) {
         fold_ = k;
         tail_rows_ = last % k;
