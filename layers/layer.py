@@ -496,7 +496,7 @@ class Layer(Operation):
 
     def __call__(self, *args, **kwargs):
         self._check_super_called()
-        self._called = True
+        self.__dict__["_called"] = True
         given = args, kwargs
         if self._convert_input_args:
             args, kwargs = tree.map_structure(self._convert_input, (args, kwargs))
@@ -509,8 +509,9 @@ class Layer(Operation):
                     )
         call = Call(self, args, kwargs)
         self._assert_input_compatibility(call.first)
-        self._maybe_build(call)
-        self._assert_input_compatibility(call.first)
+        if not self.built:
+            self._maybe_build(call)
+            self._assert_input_compatibility(call.first)  # `build()` may have narrowed the spec
 
         outer = _running.get()
         if outer is None:
@@ -526,7 +527,8 @@ class Layer(Operation):
                     outputs = self.call(*args, **call.kwargs)
                     if self.activity_regularizer is not None:
                         self._add_activity_loss(outputs)
-            self.built = True
+            if not self.built:
+                self.built = True
             if self.supports_masking:
                 self._set_masks(call.first, outputs, previous_mask)
             elif any(m is not None for m in tree.flatten(previous_mask)):

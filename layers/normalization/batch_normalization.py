@@ -4,6 +4,7 @@ from hornbeam import backend, ops
 from hornbeam.layers.arguments import add_named_weight, store_weight_arguments
 from hornbeam.layers.input_spec import InputSpec
 from hornbeam.layers.layer import Layer
+from hornbeam.ops import nn
 
 
 class BatchNormalization(Layer):
@@ -101,14 +102,21 @@ class BatchNormalization(Layer):
     def call(self, inputs, training=None, mask=None):
         # Sums over a batch overflow in 16 bits.
         x = ops.cast(inputs, backend.result_type(inputs.dtype, "float32"))
-        if training and self.trainable:
-            mean, variance = self._moments(x, mask)
-            keep = self.momentum
-            self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
-            self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+        if not (training and self.trainable):
+            y = self._normalize(x, self.moving_mean, self.moving_variance)
+        elif mask is None:
+            y, mean, variance = nn._batch_norm_train(
+                x, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon
+            )
+            self._follow(mean, variance)
         else:
-            mean, variance = self.moving_mean, self.moving_variance
-        outputs = ops.batch_normalization(
+            mean, variance = self._masked_moments(x, mask)
+            self._follow(mean, variance)
+            y = self._normalize(x, mean, variance)
+        return ops.cast(y, self.compute_dtype)
+
+    def _normalize(self, x, mean, variance):
+        return ops.batch_normalization(
             x,
             ops.cast(mean, x.dtype),
             ops.cast(variance, x.dtype),
@@ -117,11 +125,14 @@ class BatchNormalization(Layer):
             scale=None if self.gamma is None else ops.cast(self.gamma, x.dtype),
             epsilon=self.epsilon,
         )
-        return ops.cast(outputs, self.compute_dtype)
 
-    def _moments(self, x, mask):
-        if mask is None:
-            return ops.moments(x, axes=self._reduction_axes)
+    def _follow(self, mean, variance):
+        """Move the averages towards the statistics of a batch."""
+        keep = self.momentum
+        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
+        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+
+    def _masked_moments(self, x, mask):
         if len(mask.shape) != len(x.shape) - 1:
             raise ValueError(
                 f"BatchNormalization '{self.name}': expected a mask of rank {len(x.shape) - 1}, "
