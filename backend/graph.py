@@ -13,7 +13,7 @@ import types
 
 import numpy as np
 
-from hornbeam.backend import dtypes
+from hornbeam.backend import dtypes, scope
 from hornbeam.backend.tensor import Tensor, TensorLike, from_numpy
 
 # Folders of hornbeam's own code, as imported and (in a source tree the rooms are links) as stored.
@@ -49,13 +49,13 @@ def is_tracing() -> bool:
     return _state.graph is not None
 
 
-def _user_line() -> tuple[str, int] | None:
-    """File and line of the innermost frame outside of hornbeam."""
+def _user_line() -> tuple[str, int, str] | None:
+    """File and line of the innermost frame outside of hornbeam, and the layer that is called."""
     frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_ROOTS) and "<frozen" not in name:
-            return name, frame.f_lineno
+            return name, frame.f_lineno, scope.current_path()
         frame = frame.f_back
     return None
 
@@ -156,7 +156,7 @@ class Graph:
     def input(self, shape, dtype) -> Value:
         from hornbeam.backend.registry import INPUT, Spec
 
-        value = self.add(INPUT, (), {}, [Spec(tuple(shape), dtype)], where=("", 0)).outputs[0]
+        value = self.add(INPUT, (), {}, [Spec(tuple(shape), dtype)], where=("", 0, "")).outputs[0]
         self.inputs.append(value)
         return value
 
@@ -170,7 +170,7 @@ class Graph:
         value = self._constants.get(key)
         if value is None:
             spec = Spec(tensor.shape, tensor.dtype)
-            node = self.add(CONSTANT, (), {"tensor": tensor}, [spec], where=("", 0))
+            node = self.add(CONSTANT, (), {"tensor": tensor}, [spec], where=("", 0, ""))
             value = self._constants[key] = node.outputs[0]
         return value
 
@@ -211,7 +211,7 @@ class Graph:
             from hornbeam.backend.registry import VARIABLE, Spec
 
             spec = Spec(variable.shape, variable.dtype)
-            node = self.add(VARIABLE, (), {"variable": variable}, [spec], where=("", 0))
+            node = self.add(VARIABLE, (), {"variable": variable}, [spec], where=("", 0, ""))
             self.variables[variable] = node.outputs[0]
         return self.variables[variable]
 
@@ -283,7 +283,10 @@ def _short(attr) -> str:
 
 
 def format_where(where) -> str:
-    return f"{where[0]}:{where[1]}" if where and where[0] else ""
+    if not (where and where[0]):
+        return ""
+    file, line, layer = where
+    return f"{file}:{line}" + (f", in {layer}" if layer else "")
 
 
 # ---------------------------------------------------------------------- conversion

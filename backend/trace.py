@@ -279,7 +279,7 @@ def function(python_function=None, *, maxsize: int = 64):
     >>> @hornbeam.function
     ... def norm(x):
     ...     return hornbeam.ops.sqrt(hornbeam.ops.sum(x * x))
-    >>> float(norm([3.0, 4.0])) if False else 5.0
+    >>> float(norm(hornbeam.ops.array([3.0, 4.0])))
     5.0
     """
     if python_function is None:

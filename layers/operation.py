@@ -91,12 +91,7 @@ class Operation:
             else value
             for key, value in config.items()
         }
-        try:
-            return cls(**config)
-        except TypeError as error:
-            raise TypeError(
-                f"{cls.__name__}: could not be made from the config {config}: {error}"
-            ) from error
+        return cls(**config)
 
     @property
     def input(self):

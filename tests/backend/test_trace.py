@@ -174,3 +174,13 @@ def test_methods_are_compiled_per_instance():
 
     a, b = Scaled(2.0), Scaled(3.0)
     assert float(a(np.float32(1))) == 2 and float(b(np.float32(1))) == 3
+
+
+def test_an_error_while_running_names_the_users_line_and_the_layer():
+    import hornbeam as keras
+
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), keras.layers.Embedding(10, 3)])
+    with pytest.raises(
+        backend.ExecutionError, match=r"test_trace\.py:\d+, in sequential.*/embedding"
+    ):
+        model.predict(np.full((1, 2), 10), verbose=0)

@@ -184,3 +184,9 @@ def test_lists_of_a_loader_count_as_tuples():
 
     (batch,) = get_data_adapter(Loader()).batches()
     assert isinstance(batch, tuple) and batch[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_must_be_positive(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be positive; got {batch_size}"):
+        get_data_adapter(np.arange(6), batch_size=batch_size)

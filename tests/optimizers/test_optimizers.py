@@ -254,3 +254,12 @@ def test_get():
     assert optimizers.get(adam) is adam
     with pytest.raises(ValueError, match="unknown optimizer.*got 'nothing'"):
         optimizers.get("nothing")
+
+
+def test_apply_gradients_wants_pairs():
+    v = keras.Variable(np.ones(3), name="w")
+    gradient = keras.ops.ones(3)
+    with pytest.raises(ValueError, match=r"SGD: apply_gradients expected pairs.*zip\("):
+        optimizers.SGD(1.0).apply_gradients([gradient])
+    optimizers.SGD(1.0).apply_gradients(zip([gradient], [v], strict=True))
+    np.testing.assert_array_equal(v, np.zeros(3))

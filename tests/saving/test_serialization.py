@@ -143,3 +143,28 @@ def test_bad_configs():
         )
     with pytest.raises(TypeError, match="cannot be serialised"):
         serialize_keras_object(object())
+
+
+def test_an_error_inside_is_not_wrapped_in_the_configs_around_it():
+    class Bad(keras.layers.Layer):
+        def __init__(self, size, **kwargs):
+            super().__init__(**kwargs)
+
+        def get_config(self):
+            return {**super().get_config(), "wrong": 1}
+
+    model = keras.Sequential([keras.Input((2,)), Bad(3)])
+    config = serialize_keras_object(model)
+    with pytest.raises(TypeError, match=r"^Bad 'bad': could not be made.* 'size'.*'wrong': 1\}$"):
+        deserialize_keras_object(config, custom_objects={"Bad": Bad})
+    with pytest.raises(TypeError, match=r"unknown class 'Bad'.*custom_objects=\{'Bad'"):
+        deserialize_keras_object(config)
+
+
+def test_a_model_without_weights_yet_is_not_saved_silently(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.warns(UserWarning, match="not built"):
+        model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="not built"):
+        model.save_weights(tmp_path / "m.weights.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.keras"]

@@ -81,9 +81,10 @@ class ArrayAdapter:
         if y is None and sample_weight is not None:
             self.structure = (x, None, sample_weight)
         self.arrays = [a for a in tree.flatten(self.structure) if a is not None]
-        self.batch_size = min(int(batch_size or 32), self.num_samples)
-        if self.batch_size < 1:
+        batch_size = 32 if batch_size is None else batch_size
+        if batch_size < 1:
             raise ValueError(f"data: batch_size must be positive; got {batch_size}")
+        self.batch_size = min(int(batch_size), self.num_samples)
         self.remainder = self.num_samples % self.batch_size
         self.num_batches = -(-self.num_samples // self.batch_size)
         self.shuffle = shuffle

@@ -233,7 +233,14 @@ class Optimizer:
 
     def apply_gradients(self, grads_and_vars):
         """`apply` for pairs (gradient, variable)."""
-        grads, variables = zip(*grads_and_vars, strict=True)
+        pairs = list(grads_and_vars)
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise ValueError(
+                f"{type(self).__name__}: apply_gradients expected pairs (gradient, variable), got "
+                f"{pairs}; write apply_gradients(zip(gradients, variables)) or "
+                "apply(gradients, variables)"
+            )
+        grads, variables = zip(*pairs, strict=True) if pairs else ((), ())
         self.apply(grads, variables)
         return self._iterations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from hornbeam.saving import object_registration
 
@@ -44,6 +45,12 @@ def save_model(model, filepath, overwrite=True, zipped=None, **kwargs):
     if path.endswith(".weights.h5"):
         raise ValueError(f"save_model: {path!r} names a weights file; use `save_weights`")
     _check_overwrite(path, overwrite)
+    if not model.built:
+        warnings.warn(
+            f"save_model: '{model.name}' is not built, so it has few or no weights yet; call it on "
+            "data, or begin it with an `Input`, before it is saved",
+            stacklevel=3,
+        )
     if path.endswith(".keras"):
         from hornbeam.saving import keras_file
 
@@ -101,18 +108,22 @@ def save_weights(model, filepath, overwrite=True, max_shard_size=None, **kwargs)
 
     Raises:
         OSError: the disk refused; an older file is still whole.
+        ValueError: the model is not built, or the path has another ending.
     """
     path = os.fspath(filepath)
     if not path.endswith(".weights.h5"):
-        raise ValueError(
-            f"save_weights: The filename must end in `.weights.h5`. Received: filepath={path}"
-        )
+        raise ValueError(f"save_weights: expected a path that ends in `.weights.h5`, got {path!r}")
     if max_shard_size is not None or kwargs:
         raise ValueError(
             f"save_weights: expected max_shard_size=None and no other arguments, got "
             f"{max_shard_size!r} and {sorted(kwargs)}"
         )
     _check_overwrite(path, overwrite)
+    if not model.built:
+        raise ValueError(
+            f"save_weights: '{model.name}' is not built, so it has no weights yet; call it on data, "
+            "or begin it with an `Input`, first"
+        )
     from hornbeam.saving import _hdf5, weights
     from hornbeam.utils.atomic import atomic_write
 
