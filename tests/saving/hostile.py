@@ -113,7 +113,7 @@ def duplicate_but_for_case(path):  # H32
     write_zip(path, members() | {"Config.json": b"{}"})
 
 
-@case(ZIP, "whole zip archive|File name in directory")
+@case(ZIP, "named otherwise")
 def directory_disagrees_with_header(path):  # H30
     def edit(data):
         at = data.find(b"config.json")
@@ -400,6 +400,107 @@ _wrong_type("enum", data=np.zeros(4, h5py.enum_dtype({"a": 1})))
 _wrong_type("complex", data=np.zeros(4, "c8"))
 _wrong_type("array", shape=(4,), dtype=np.dtype(("f4", (3,))))
 _wrong_type("nothing", data=h5py.Empty("f4"))
+
+
+# --- the older HDF5 format ----------------------------------------------------------------------
+
+LEGACY = {}
+
+
+def legacy(pattern):
+    def enter(build):
+        def write(path):
+            path.write_bytes((FIXTURES / "mlp.h5").read_bytes())
+            with h5py.File(path, "r+") as f:
+                build(f)
+
+        LEGACY[build.__name__] = (write, pattern)
+        return build
+
+    return enter
+
+
+@legacy("external link")
+def weights_elsewhere(f):  # H17
+    del f["model_weights"]
+    f["model_weights"] = h5py.ExternalLink("other.h5", "/")
+
+
+@legacy("soft link")
+def layer_is_a_soft_link(f):  # H14, H17
+    del f["model_weights/hidden"]
+    f["model_weights/hidden"] = h5py.SoftLink("/model_weights/probabilities")
+
+
+@legacy("another file")
+def array_elsewhere(f):  # H15
+    name = "model_weights/hidden/mlp/hidden/kernel"
+    del f[name]
+    f.create_dataset(name, (6, 8), "f4", external=[("/etc/passwd", 0, 192)])
+
+
+@legacy("'layer_names', is missing")
+def no_layer_names(f):  # H17
+    del f["model_weights"].attrs["layer_names"]
+
+
+@legacy("'layer_names', is missing")
+def pieces_of_names_with_a_hole(f):  # H23
+    attributes = f["model_weights"].attrs
+    del attributes["layer_names"]
+    attributes["layer_names1"] = ["hidden", "probabilities"]
+
+
+@legacy("group 'model_weights/elsewhere' is missing")
+def layer_that_is_not_there(f):
+    f["model_weights"].attrs["layer_names"] = ["hidden", "elsewhere"]
+
+
+@legacy("is missing")
+def names_that_lead_out(f):
+    f["model_weights"].attrs["layer_names"] = ["../model_weights/hidden", "hidden"]
+
+
+@legacy("array '.*' of group 'model_weights/hidden' is missing")
+def weight_names_that_lead_out(f):
+    names = ["../probabilities/mlp/probabilities/kernel", "/model_weights/x"]
+    f["model_weights/hidden"].attrs["weight_names"] = names
+
+
+@legacy("got numbers")
+def names_that_are_numbers(f):  # H23
+    f["model_weights"].attrs["layer_names"] = np.arange(3)
+
+
+@legacy("not valid UTF-8")
+def names_that_are_no_text(f):  # H23
+    f["model_weights"].attrs["layer_names"] = np.array([b"\xff\xfe", b"b"])
+
+
+@legacy("neither text nor numbers")
+def names_that_are_references(f):  # H23
+    regions = np.array([f["model_weights"].ref] * 2, dtype=h5py.ref_dtype)
+    f["model_weights"].attrs["layer_names"] = regions
+
+
+@legacy("not a list")
+def names_in_a_table(f):  # H23
+    f["model_weights"].attrs["layer_names"] = np.array([[b"a", b"b"]])
+
+
+@legacy("holds no model")
+def no_config(f):
+    del f.attrs["model_config"]
+
+
+@legacy("not valid JSON")
+def config_cut_off(f):
+    f.attrs["model_config"] = f.attrs["model_config"][:-100]
+
+
+@legacy("deeper than")
+def deep_config(f):  # H36
+    f.attrs["model_config"] = '{"a":' * 1000 + "1" + "}" * 1000
 
 
 def hdf5_bytes(path):

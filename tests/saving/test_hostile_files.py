@@ -1,20 +1,18 @@
 """Hostile, damaged and foreign files are refused by name, before anything is allocated."""
 
 import io
-import pathlib
 import re
 import resource
-import sys
 import zipfile
 
+import common
 import h5py
+import hostile
 import numpy as np
 import pytest
 
+import hornbeam as keras
 from hornbeam.saving import _files, _hdf5
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import hostile  # noqa: E402
 
 FIXED = ("metadata.json", "config.json", "model.weights.h5")
 MEGABYTES = 1 << 10  # ru_maxrss counts kilobytes
@@ -43,10 +41,14 @@ def read_hdf5(path):
 
 
 def refused(read, path, pattern):
-    with pytest.raises(_files.SavedFileError) as info:
+    with pytest.raises(keras.saving.SavedFileError) as info:
         read(path)
     assert re.search(pattern, str(info.value)), str(info.value)
     assert str(path) in str(info.value)
+
+
+def load_weights(path):
+    common.architectures.build(keras, "mlp").load_weights(path)
 
 
 @pytest.mark.parametrize("name", hostile.ZIP)
@@ -55,6 +57,19 @@ def test_zip(tmp_path, name):
     path = tmp_path / "m.keras"
     build(path)
     refused(read_keras, path, pattern)
+    refused(keras.models.load_model, path, pattern)
+    if "json" not in name and "config" not in name:
+        refused(load_weights, path, pattern)
+
+
+@pytest.mark.parametrize("change", hostile.LEGACY)
+def test_older_format(tmp_path, change):
+    build, pattern = hostile.LEGACY[change]
+    path = tmp_path / "m.h5"
+    build(path)
+    refused(keras.models.load_model, path, pattern)
+    if "config" not in change:
+        refused(load_weights, path, pattern)
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["h5", "keras"])
@@ -67,6 +82,8 @@ def test_hdf5(tmp_path, name, inside):
         path.with_name("m.keras").write_bytes(hostile.hdf5_bytes(path))
         path = path.with_name("m.keras")
     refused(read_keras if inside else read_hdf5, path, pattern)
+    refused(load_weights, path, pattern)
+    refused(keras.models.load_model, path, pattern if inside else "")
 
 
 def test_good_files_are_read():
@@ -82,7 +99,7 @@ def test_good_files_are_read():
 def test_a_file_cut_off_anywhere(tmp_path, name):
     data = (hostile.FIXTURES / name).read_bytes()
     path = tmp_path / name
-    read = read_keras if name.endswith(".keras") else read_hdf5
+    read = load_weights if "weights" in name else keras.models.load_model
     for size in [0, 1, 7, 8, 100, *range(997, len(data), 997), len(data) - 1]:
         path.write_bytes(data[:size])
         refused(read, path, "")
@@ -206,6 +223,7 @@ def test_not_a_file(tmp_path):
 
     refused(read_keras, tmp_path, "got a folder")
     os.mkfifo(tmp_path / "pipe")
-    refused(read_keras, tmp_path / "pipe", "pipe")
-    with pytest.raises(FileNotFoundError, match="File not found"):
-        read_keras(tmp_path / "missing.keras")
+    for read in (keras.models.load_model, load_weights):
+        refused(read, tmp_path / "pipe", "pipe")
+        with pytest.raises(FileNotFoundError, match="File not found"):
+            read(tmp_path / "missing.keras")

@@ -221,6 +221,8 @@ class Archive:
                 if not info.is_dir():
                     self.members[info.filename] = info
             self._check_overlap(infos, stored)
+            for info in infos:
+                self._check_header(info)
             if total > limits.budget(sum(info.compress_size for info in infos)):
                 raise SavedFileError(
                     f"its members announce {total} bytes and {stored} are stored; a bomb, or very "
@@ -257,6 +259,19 @@ class Archive:
             end = info.header_offset + 30 + len(info.orig_filename.encode()) + info.compress_size
         if end > stored:
             raise SavedFileError("a member reaches beyond the end of the file")
+
+    def _check_header(self, info):
+        """The header before the data must say what the directory says."""
+        self._file.seek(info.header_offset)
+        header = self._file.read(30)
+        method, length = (int.from_bytes(header[i : i + 2], "little") for i in (8, 26))
+        name = self._file.read(length)
+        if header[:4] != b"PK\3\4" or method != info.compress_type:
+            raise SavedFileError(f"member {ascii(info.filename)} has no header of its own")
+        if name.decode("utf-8" if name.isascii() or header[7] & 8 else "cp437") != (
+            info.orig_filename
+        ):
+            raise SavedFileError(f"member {ascii(info.filename)} is named otherwise in its header")
 
     def __contains__(self, name):
         return name in self.members
