@@ -113,6 +113,11 @@ class KerasTensor(TensorLike):
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
 
+def is_keras_tensor(x) -> bool:
+    """Whether `x` is a symbolic input or output of layers."""
+    return isinstance(x, KerasTensor)
+
+
 class KerasHistory(NamedTuple):
     """Where a KerasTensor comes from."""
 

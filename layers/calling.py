@@ -6,9 +6,9 @@ import contextlib
 import functools
 import inspect
 
-from hornbeam import backend
+from hornbeam import backend, tree
 from hornbeam.backend import graph as graphs
-from hornbeam.backend import scope, tree
+from hornbeam.backend import scope
 
 
 def get_keras_mask(x):
@@ -220,19 +220,9 @@ def recording_build(build):
     return wrapper
 
 
-def _is_shape(x):
-    return isinstance(x, (list, tuple)) and all(
-        d is None or (isinstance(d, int) and not isinstance(d, bool)) for d in x
-    )
-
-
 def map_shapes(fn, shapes):
-    """`fn` of every shape in a nest of shapes."""
-    if shapes is None or _is_shape(shapes):
-        return None if shapes is None else fn(tuple(shapes))
-    if isinstance(shapes, dict):
-        return {key: map_shapes(fn, value) for key, value in shapes.items()}
-    return type(shapes)(map_shapes(fn, value) for value in shapes)
+    """`fn` of every shape in a nest of shapes; None is none."""
+    return None if shapes is None else tree.map_shape_structure(fn, shapes)
 
 
 def as_shape(shapes):
