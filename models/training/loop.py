@@ -140,7 +140,11 @@ class StepRunner:
         return self.mode == "train" and self.model.stop_training
 
     def _run_batches(self, source):
-        step, logs = self.model._batch_function(self.mode), None
+        model, logs = self.model, None
+        quiet = (
+            not self._every_batch and not model.run_eagerly and model._default_steps(self.mode)
+        )
+        step = model._step_function(self.mode, True) if quiet else model._batch_function(self.mode)
         last_shown, index = time.perf_counter(), -1
         group = max(int(self.model.steps_per_execution), 1)
         for index, batch in enumerate(source.batches()):
@@ -162,7 +166,7 @@ class StepRunner:
             self.model.stop_training = True
             return {}
         self._progress(index, logs)
-        return self.model._final_logs(logs)
+        return model._metrics_now() if quiet else model._final_logs(logs)
 
     def _run_arrays(self, source):
         data = source.adapter

@@ -105,6 +105,8 @@ def reduce_weighted(values, sample_weight=None, mask=None, reduction="sum_over_b
 def is_broadcastable(values, weight):
     """Whether `weight` broadcasts to `values` after rank alignment."""
     shape, other = list(values.shape), list(weight.shape)
+    if not shape:  # one value for the whole batch is weighted by the mean weight
+        return True
     if len(shape) != len(other):
         if len(shape) == len(other) + 1 and shape[-1] == 1:
             shape = shape[:-1]

@@ -65,15 +65,12 @@ class Adafactor(optimizer.Optimizer):
         super().build(var_list)
         self._r, self._c, self._v = [], [], []
         for var in var_list:
+            # vectors have no rows and columns, but Keras's files hold two scalars in their place
             matrix = len(var.shape) >= 2
             rows = var.shape[:-1] if matrix else ()
             columns = (*var.shape[:-2], var.shape[-1]) if matrix else ()
-            if matrix:
-                self._r.append(self.add_variable(rows, dtype=var.dtype, name=var.name))
-                self._c.append(self.add_variable(columns, dtype=var.dtype, name=var.name))
-            else:
-                self._r.append(None)
-                self._c.append(None)
+            self._r.append(self.add_variable(rows, dtype=var.dtype, name=var.name))
+            self._c.append(self.add_variable(columns, dtype=var.dtype, name=var.name))
             self._v.append(self.add_variable_from_reference(var, "velocity"))
 
     def update_step(self, gradient, variable, learning_rate):
