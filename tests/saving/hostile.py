@@ -489,7 +489,7 @@ def names_in_a_table(f):  # H23
 
 
 @legacy("holds no model")
-def no_config(f):
+def no_model_config(f):
     del f.attrs["model_config"]
 
 
