@@ -40,6 +40,12 @@ class Source:
     def is_array(self):
         return isinstance(self.adapter, ArrayAdapter)
 
+    def skip_epochs(self, count):
+        """Draw the orders of `count` epochs without using them: those of a run that was resumed."""
+        if self.is_array and self.steps is None:
+            for _ in range(count):
+                self.adapter.order()
+
     def peek(self):
         """The first batch, which the next epoch still gets."""
         if self.is_array:

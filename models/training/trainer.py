@@ -420,6 +420,7 @@ class Trainer(CompiledSteps):
         logs = {}
         try:
             callbacks.on_train_begin()
+            source.skip_epochs((self._initial_epoch or initial_epoch) - initial_epoch)
             runner = loop.StepRunner(self, "train", callbacks)
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 self.reset_metrics()

@@ -277,6 +277,39 @@ def test_backup_and_restore_continues_where_it_stopped(data, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path):
+    """Orders of the samples, Dropout and the optimizer's state go on where they were."""
+    x, y = data
+
+    def run(interrupt_after=None):
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(8), keras.layers.Dropout(0.5),
+             keras.layers.Dense(2)]
+        )  # fmt: skip
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+        def stop(epoch, logs):
+            if epoch == interrupt_after:
+                raise KeyboardInterrupt
+
+        hooks = [
+            callbacks.BackupAndRestore(tmp_path / "backup"),
+            callbacks.LambdaCallback(on_epoch_end=stop),
+        ]
+        model.fit(x, y, batch_size=6, epochs=5, verbose=0, callbacks=hooks)
+        return model
+
+    straight = run().get_weights()
+    for interrupt_after in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupt_after)
+        resumed = run()
+        assert resumed.history.epoch == list(range(interrupt_after + 1, 5))
+        for a, b in zip(straight, resumed.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_swap_ema_weights_evaluates_the_averages(data):
     x, y = data
     model = make_model()

@@ -4,6 +4,7 @@ import json
 import os
 
 from hornbeam.callbacks.callback import Callback
+from hornbeam.utils.atomic import atomic_write
 
 
 class BackupAndRestore(Callback):
@@ -16,7 +17,8 @@ class BackupAndRestore(Callback):
         delete_checkpoint: delete the backup at the end of training.
 
     The position is kept in the backup's file name, so that weights and position are one file
-    and always belong together.
+    and always belong together. After an interruption between epochs, a script that begins with
+    `set_random_seed` and fits arrays ends with the very weights of an uninterrupted run.
     """
 
     def __init__(
@@ -82,12 +84,8 @@ class BackupAndRestore(Callback):
         path = os.path.join(self.backup_dir, f"epoch_{epoch}.weights.h5")
         self.model.save_weights(path, overwrite=True)
         # the metadata is switched over in one step, after the new weights are on disk
-        draft = self._metadata() + ".tmp"
-        with open(draft, "w", encoding="utf-8") as f:
-            json.dump({"epoch": epoch}, f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(draft, self._metadata())
+        with atomic_write(self._metadata()) as f:
+            f.write(json.dumps({"epoch": epoch}).encode())
         if old is not None and old[1] != path and os.path.exists(old[1]):
             os.remove(old[1])
 

@@ -18,6 +18,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from hornbeam.utils.atomic import sync_folder
+
 TIMEOUT = 30.0  # seconds without a single byte
 WINDOW = 60.0  # seconds in which at least WINDOW_BYTES must arrive
 WINDOW_BYTES = 16 * 1024
@@ -120,7 +122,7 @@ def download(url, target, digest=None):
             )
         os.replace(partial, target)
         _remove(validator)
-        _sync_folder(os.path.dirname(target))
+        sync_folder(os.path.dirname(target))
     except (_Again, _Fatal) as error:
         if isinstance(error, _Fatal):
             _remove(partial, validator)  # what is there is of no use to another attempt
@@ -428,13 +430,3 @@ def _read_text(path):
 def _write_text(path, text):
     with open(path, "w", encoding="latin-1", errors="replace") as f:
         f.write(text)
-
-
-def _sync_folder(path):
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
