@@ -1,7 +1,7 @@
 """Learn to write in the style of a text file, character by character.
 
     python examples/char_lm.py FILE [--model lstm|transformer] [--epochs N] [--limit N]
-                               [--weights FILE] [--prompt TEXT] [--characters N]
+                               [--name NAME] [--prompt TEXT] [--characters N]
 
 From each character of a piece of text the model guesses the next one; the last tenth of the file
 only checks the guesses. The weights are saved after training; `--epochs 0` reads them instead
@@ -51,9 +51,8 @@ def write(model, start, count, rng, temperature=0.8):
     ids = list(start)
     for _ in range(count):
         recent = ids[-SPAN:]
-        window = np.zeros((1, SPAN), "int32")
-        window[0, : len(recent)] = recent  # what follows is not looked at
-        logits = model.predict_on_batch(window)[0, len(recent) - 1].astype("float64")
+        window = np.array([recent + [0] * (SPAN - len(recent))], "int32")
+        logits = model.predict_on_batch(window)[0, len(recent) - 1].astype(float)
         p = np.exp((logits - logits.max()) / temperature)
         ids.append(rng.choice(len(p), p=p / p.sum()))
     return ids
@@ -65,31 +64,32 @@ def main():
     parser.add_argument("--model", choices=["lstm", "transformer"], default="lstm")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--limit", type=int, help="use only so many characters of the file")
-    parser.add_argument("--weights", default="char_lm.weights.h5")
-    parser.add_argument("--prompt", default="\n")
+    parser.add_argument("--name", default="char_lm", help="weights are in NAME.weights.h5")
+    parser.add_argument("--prompt", help="how the sample begins; default: as the file does")
     parser.add_argument("--characters", type=int, default=400, help="length of the sample")
     args = parser.parse_args()
-
     keras.utils.set_random_seed(1)
     with open(args.data, encoding="utf-8") as f:
         text = f.read(args.limit)
+    if len(text) < 20 * SPAN:
+        parser.error(f"{args.data}: expected at least {20 * SPAN} characters, got {len(text)}")
     alphabet = {c: i for i, c in enumerate(sorted(set(text)))}
+    if unknown := set(args.prompt or "") - set(alphabet):
+        parser.error(f"--prompt: {sorted(unknown)} do not occur in the file")
     ids = np.array([alphabet[c] for c in text], "int32")
-    split = len(ids) * 9 // 10
-    (x_train, y_train), validation = pieces(ids[:split]), pieces(ids[split:])
+    train, validation = map(pieces, np.split(ids, [len(ids) * 9 // 10]))
 
     model = build({"lstm": lstm, "transformer": transformer}[args.model], len(alphabet))
     if args.epochs == 0:
-        model.load_weights(args.weights)
-    steps = args.epochs * -(-len(x_train) // 32)
-    rate = keras.optimizers.schedules.CosineDecay(3e-3, max(steps, 1))
+        model.load_weights(f"{args.name}.weights.h5")
+    steps = max(1, args.epochs * len(train[0]) // 32)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     if args.epochs > 0:
-        model.fit(x_train, y_train, 32, args.epochs, validation_data=validation)
-        model.save_weights(args.weights)
-
-    start = [alphabet[c] for c in args.prompt]
+        model.fit(*train, 32, args.epochs, validation_data=validation)
+        model.save_weights(f"{args.name}.weights.h5")
+    start = [alphabet[c] for c in args.prompt or text[0]]
     ids = write(model, start, args.characters, np.random.default_rng(1))
     print("".join(sorted(alphabet)[i] for i in ids).strip("\n"))
     print(f"validation loss: {model.evaluate(*validation, verbose=0)[0]:.4f}")

@@ -21,8 +21,12 @@ PADDING, UNKNOWN = 0, 1  # ids; those of the vocabulary follow
 
 
 def read(folder, part, limit):
-    with open(os.path.join(folder, f"{part}.tsv"), encoding="utf-8") as f:
+    path = os.path.join(folder, f"{part}.tsv")
+    with open(path, encoding="utf-8") as f:
         rows = [line.rstrip("\n").split("\t") for line in f][:limit]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2 or row[1] not in ("0", "1"):
+            raise SystemExit(f"{path}:{number}: expected a sentence, a tab, and 0 or 1; got {row}")
     return [sentence for sentence, _ in rows], np.array([int(label) for _, label in rows])
 
 
