@@ -147,9 +147,7 @@ class StepRunner:
 
     def _run_batches(self, source):
         model, logs = self.model, None
-        quiet = (
-            not self._every_batch and not model.run_eagerly and model._default_steps(self.mode)
-        )
+        quiet = not self._every_batch and not model.run_eagerly and model._default_steps(self.mode)
         step = model._step_function(self.mode, True) if quiet else model._batch_function(self.mode)
         last_shown, index = time.perf_counter(), -1
         group = max(int(self.model.steps_per_execution), 1)

@@ -38,9 +38,13 @@ def get_data_adapter(
     elif hasattr(x, "__iter__") and not isinstance(x, (list, tuple, dict, str, bytes)):
         kind = type(x).__name__
     else:
+        hint = ""
+        if isinstance(x, (list, tuple)):
+            hint = ". A list stands for several inputs; make nested lists of numbers an array first"
         raise ValueError(
             "data: unknown kind of x; expected arrays (or lists or dicts of them), a PyDataset, a "
-            f"generator or another iterable of batches, got {x!r:.200} of type {type(x).__name__}"
+            f"generator or another iterable of batches, got {repr(x)[:80]} of type "
+            f"{type(x).__name__}{hint}"
         )
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
