@@ -1,5 +1,9 @@
 """compile, fit, evaluate, predict and the single-batch methods."""
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 
@@ -392,6 +396,44 @@ def test_interrupt_keeps_history_and_leaves_the_model_usable(data):
     assert model.history.epoch == [0, 1] and len(model.history.history["loss"]) == 2
     model.fit(*data, epochs=1, verbose=0)
     assert model.predict(data[0], verbose=0).shape == (50, 2)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_signal_interrupts_many_steps_in_one_call(data, eager):
+    model = classifier(run_eagerly=eager)
+    timers = []
+
+    def press_ctrl_c_later(epoch, logs):
+        if not timers:
+            timers.append(threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)))
+            timers[0].start()
+
+    hook = keras.callbacks.LambdaCallback(on_epoch_begin=press_ctrl_c_later)
+    x, y = np.tile(data[0], (2000, 1)), np.tile(data[1], 2000)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, epochs=10**6, verbose=0, callbacks=[hook])
+    assert len(model.history.history.get("loss", [])) == len(model.history.epoch)
+    assert np.isfinite(model.evaluate(*data, verbose=0)).all()
+
+
+def test_validation_data_of_every_kind(data):
+    x, y = data
+    found = []
+    for validation in (
+        (x, y),
+        [x, y],
+        Batches(x, y, 10),
+        Batches(x, y, 10, workers=2),
+    ):
+        keras.utils.set_random_seed(0)
+        model = classifier()
+        history = model.fit(x, y, verbose=0, validation_data=validation, validation_batch_size=10)
+        found.append(history.history["val_loss"])
+    np.testing.assert_allclose(found, np.repeat(found[:1], 4, axis=0), rtol=1e-6)
+    steps = classifier().fit(
+        x, y, epochs=2, verbose=0, validation_data=generator(x, y, 10), validation_steps=2
+    )
+    assert len(steps.history["val_loss"]) == 2
 
 
 def test_compile_config_goes_round(data):
