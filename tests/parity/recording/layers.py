@@ -118,6 +118,8 @@ def specs():
     yield "layer_norm/axes", L("LayerNormalization", axis=[1, 2], epsilon=1e-2), [(2, 3, 4)], {}
     yield "layer_norm/axis_1", L("LayerNormalization", axis=1), [(2, 3, 4)], {}
     yield "layer_norm/bare", L("LayerNormalization", center=False, scale=False), [(3, 5)], {}
+    yield "rms_norm", L("RMSNormalization"), [(3, 4)], {}
+    yield "rms_norm/axes", L("RMSNormalization", axis=[1, 2], epsilon=1e-2), [(2, 3, 4)], {}
 
     tokens = np.array([[1, 2, 0, 0], [4, 0, 0, 0], [3, 3, 1, 5]], "int32")
     yield "embedding", L("Embedding", input_dim=6, output_dim=3), [tokens], {}
