@@ -305,9 +305,12 @@ class Trainer(CompiledSteps):
         def spec(a):
             return backend.KerasTensor(tuple(a.shape), backend.standardize_dtype(a.dtype))
 
-        y_pred = backend.symbolic.infer(
-            lambda inputs: self(inputs, training=False), tree.map_structure(spec, x)
-        )
+        if self.run_eagerly:  # the model may look at values
+            y_pred = self(tree.map_structure(backend.convert_to_tensor, x), training=False)
+        else:
+            y_pred = backend.symbolic.infer(
+                lambda inputs: self(inputs, training=False), tree.map_structure(spec, x)
+            )
         self._clear_losses()
         if y is None:
             return

@@ -357,6 +357,27 @@ def test_a_subclassed_model_is_built_by_fit(data):
     assert fresh.predict(data[0][:3], verbose=0).shape == (3, 2)
 
 
+def test_eager_models_may_look_at_values(data):
+    class Curious(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+            self.seen = []
+
+        def call(self, x):
+            self.seen.append(float(keras.ops.max(x)))
+            return self.dense(x) if self.seen[-1] > 0 else x[:, :1]
+
+    model = Curious()
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(*data, verbose=0)
+    assert max(model.seen) == pytest.approx(float(data[0].max()))
+    strict = Curious()
+    strict.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"run eagerly \(compile\(run_eagerly=True\)\)"):
+        strict.fit(*data, verbose=0)
+
+
 def test_single_batch_methods(data):
     x, y = data
     model = classifier()
