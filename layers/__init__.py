@@ -8,6 +8,9 @@ from hornbeam.layers.activations.relu import ReLU as ReLU
 from hornbeam.layers.activations.softmax import Softmax as Softmax
 from hornbeam.layers.attention.additive_attention import AdditiveAttention as AdditiveAttention
 from hornbeam.layers.attention.attention import Attention as Attention
+from hornbeam.layers.attention.group_query_attention import (
+    GroupQueryAttention as GroupQueryAttention,
+)
 from hornbeam.layers.attention.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from hornbeam.layers.convolutional.conv1d import Conv1D as Conv1D
 from hornbeam.layers.convolutional.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
@@ -56,7 +59,28 @@ from hornbeam.layers.normalization.layer_normalization import (
     LayerNormalization as LayerNormalization,
 )
 from hornbeam.layers.normalization.rms_normalization import RMSNormalization as RMSNormalization
+from hornbeam.layers.normalization.spectral_normalization import (
+    SpectralNormalization as SpectralNormalization,
+)
 from hornbeam.layers.normalization.unit_normalization import UnitNormalization as UnitNormalization
+from hornbeam.layers.pooling.adaptive_average_pooling1d import (
+    AdaptiveAveragePooling1D as AdaptiveAveragePooling1D,
+)
+from hornbeam.layers.pooling.adaptive_average_pooling2d import (
+    AdaptiveAveragePooling2D as AdaptiveAveragePooling2D,
+)
+from hornbeam.layers.pooling.adaptive_average_pooling3d import (
+    AdaptiveAveragePooling3D as AdaptiveAveragePooling3D,
+)
+from hornbeam.layers.pooling.adaptive_max_pooling1d import (
+    AdaptiveMaxPooling1D as AdaptiveMaxPooling1D,
+)
+from hornbeam.layers.pooling.adaptive_max_pooling2d import (
+    AdaptiveMaxPooling2D as AdaptiveMaxPooling2D,
+)
+from hornbeam.layers.pooling.adaptive_max_pooling3d import (
+    AdaptiveMaxPooling3D as AdaptiveMaxPooling3D,
+)
 from hornbeam.layers.pooling.average_pooling1d import AveragePooling1D as AveragePooling1D
 from hornbeam.layers.pooling.average_pooling2d import AveragePooling2D as AveragePooling2D
 from hornbeam.layers.pooling.average_pooling3d import AveragePooling3D as AveragePooling3D

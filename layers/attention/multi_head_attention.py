@@ -179,12 +179,16 @@ class MultiHeadAttention(Layer):
         free, bound, made = letters[: rank - 1], letters[rank - 1], letters[rank : rank + 2]
         return EinsumDense(
             f"{free}{bound},{bound}{made}->{free}{made}",
-            output_shape=(None,) * (rank - 2) + (self._num_heads, size),
+            output_shape=(None,) * (rank - 2) + (self._heads(name), size),
             bias_axes=made if self._use_bias else None,
             activation=activation,
             name=name,
             **self._common_arguments(),
         )
+
+    def _heads(self, projection):
+        """Number of heads of a projection."""
+        return self._num_heads
 
     def _common_arguments(self):
         return {

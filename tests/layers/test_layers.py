@@ -197,6 +197,19 @@ CASES = [
         positional=True,
         name="MultiHeadAttention gate",
     ),
+    LayerCase(
+        "GroupQueryAttention",
+        [(2, 3, 4), (2, 5, 4)],
+        {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
+        weights=(8, 0),
+        positional=True,
+    ),
+    LayerCase("SpectralNormalization", (3, 4), {"layer": dense}, weights=(2, 1), masking=False),
+    *[
+        LayerCase(f"Adaptive{kind}Pooling{n}D", shape, {"output_size": 2}, **plain)
+        for kind in ("Average", "Max")
+        for n, shape in ((1, series), (2, image), (3, volume))
+    ],
     LayerCase("Attention", [(2, 3, 4), (2, 5, 4)], {"use_scale": True}, weights=(1, 0)),
     LayerCase("AdditiveAttention", [(2, 3, 4), (2, 5, 4), (2, 5, 4)], weights=(1, 0)),
     LayerCase("Rescaling", series, {"scale": 0.5, "offset": 1.0}),
