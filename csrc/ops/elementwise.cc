@@ -39,7 +39,7 @@ constexpr const char* kComputeNames[] = {"bool", "int32", "int64", "uint64", "fl
 constexpr int kMaxOperands = 3;
 constexpr int64_t kLongPeriod = 4096;     // elements; longer periods are read in place, by rows
 constexpr int64_t kTileBytes = 24 << 10;  // of all slots together
-constexpr int64_t kTaskCost = 1 << 16;    // additions that pay for handing work to a thread
+constexpr int64_t kTaskCost = 1 << 17;    // additions that pay for handing work to a thread
 
 template <class T>
 class Array {
@@ -232,7 +232,7 @@ class Elementwise {
     const IntList arity = attr_ints(attrs, "arity"), args = attr_ints(attrs, "args"),
                   outs = attr_ints(attrs, "outs");
     int64_t next_arg = 0;
-    cost_ = 1;
+    cost_ = num_inputs_ + num_outputs_;  // memory
     for (int k = 0; k < num_fns; ++k) {
       const int n = int(arity.data[k]);
       if (n < 1 || n > kMaxOperands) fail("%d operands", n);

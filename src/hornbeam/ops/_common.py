@@ -15,6 +15,12 @@ def tensor(x):
     return backend.convert_to_tensor(x)
 
 
+def _dtype_or_type(x):
+    # NumPy's functions make np.float64, a subclass of float, of Python floats: x * np.sqrt(2) must
+    # not turn float32 into float64
+    return float if isinstance(x, float) else getattr(x, "dtype", None) or type(x)
+
+
 def promote(*xs, at_least=(), number=False):
     """Tensors of one dtype, the common one of all operands (Python numbers adapt to the others).
 
@@ -23,14 +29,8 @@ def promote(*xs, at_least=(), number=False):
             floats of integers.
         number: truth values become int32.
     """
-    # an operand by its dtype (a variable's is that of its value here, perhaps autocast); a Python
-    # number by its type
-    xs = [
-        x if type(x) in _SCALARS or (hasattr(x, "dtype") and not isinstance(x, backend.Variable))
-        else tensor(x)
-        for x in xs
-    ]  # fmt: skip
-    names = [getattr(x, "dtype", None) or type(x) for x in xs]
+    xs = [x if hasattr(x, "dtype") or type(x) in _SCALARS else tensor(x) for x in xs]
+    names = [_dtype_or_type(x) for x in xs]
     dtype = backend.result_type(*names, *at_least)
     if number and dtype == "bool":
         dtype = "int32"
