@@ -280,13 +280,20 @@ struct Dropout {
       const C scale = C(1 / (1 - rate));
       const T* x = static_cast<const T*>(c.inputs[0]);
       T* y = static_cast<T*>(c.outputs[0]);
-      each_batch<uint32_t, 4>(Key(c.inputs[1]), n, make_bits,
-                              [&](int64_t i, int64_t count, const uint32_t* values) {
-                                for (int64_t k = 0; k < count; ++k) {
-                                  const C kept = widened(x[i + k]) * scale;
-                                  y[i + k] = narrowed<T>(values[k] >= threshold ? kept : C(0));
-                                }
-                              });
+      each_batch<uint32_t, 4>(
+          Key(c.inputs[1]), n, make_bits, [&](int64_t i, int64_t count, const uint32_t* values) {
+            int64_t k = 0;
+            if constexpr (sizeof(T) == 4) {  // y may be x: explicit vectors
+              for (; k + kLanes<T> <= count; k += kLanes<T>) {
+                const Vec<T> kept = load(x + i + k) * scale;
+                store(y + i + k, load(values + k) >= threshold ? kept : Vec<T>{});
+              }
+            }
+            for (; k < count; ++k) {
+              const C kept = widened(x[i + k]) * scale;
+              y[i + k] = narrowed<T>(values[k] >= threshold ? kept : C(0));
+            }
+          });
     });
   }
 };
