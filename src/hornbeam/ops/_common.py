@@ -29,6 +29,8 @@ def promote(*xs, at_least=(), number=False):
             floats of integers.
         number: truth values become int32.
     """
+    # A variable counts with the dtype it is read in, which mixed precision makes another.
+    xs = [x.value if isinstance(x, backend.Variable) else x for x in xs]
     xs = [x if hasattr(x, "dtype") or type(x) in _SCALARS else tensor(x) for x in xs]
     names = [_dtype_or_type(x) for x in xs]
     dtype = backend.result_type(*names, *at_least)
