@@ -46,7 +46,7 @@ class FBetaScore(Metric):
             )
         shape = () if self.average == "micro" else (y_pred_shape[-1],)
         for count in _COUNTS:
-            setattr(self, count, self.add_variable(shape, "zeros", self.dtype, count))
+            setattr(self, count, self.add_variable(shape, "zeros", self.dtype, name=count))
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None):

@@ -63,7 +63,7 @@ class Metric:
     def variables(self):
         return [*self._variables, *(v for m in self._metrics for v in m.variables)]
 
-    def add_variable(self, shape, initializer, dtype=None, name=None, **_):
+    def add_variable(self, shape, initializer, dtype=None, aggregation="sum", name=None):
         """A new state variable."""
         with backend.name_scope(self.name.replace("/", ">")):
             variable = backend.Variable(
@@ -71,6 +71,8 @@ class Metric:
                 shape=tuple(shape),
                 dtype=dtype or backend.floatx(),
                 trainable=False,
+                aggregation=aggregation,
+                synchronization="on_read",
                 name=name,
             )
         self._variables.append(variable)
@@ -78,7 +80,7 @@ class Metric:
 
     def add_weight(self, shape=(), initializer=None, dtype=None, name=None):
         """Older name of `add_variable`."""
-        return self.add_variable(shape, initializer or "zeros", dtype, name)
+        return self.add_variable(shape, initializer or "zeros", dtype, name=name)
 
     def update_state(self, *args, **kwargs):
         """Take a batch into account."""

@@ -117,14 +117,14 @@ class R2Score(Metric):
             raise ValueError(f"R2Score: num_regressors must be at least 0; got {num_regressors}")
         self.class_aggregation = class_aggregation
         self.num_regressors = num_regressors
-        self.num_samples = self.add_variable((), "zeros", self.dtype, "num_samples")
+        self.num_samples = self.add_variable((), "zeros", self.dtype, name="num_samples")
         self._built = False
 
     def _build(self, shape):
-        self.squared_sum = self.add_variable(shape, "zeros", self.dtype, "squared_sum")
-        self.sum = self.add_variable(shape, "zeros", self.dtype, "sum")
-        self.total_mse = self.add_variable(shape, "zeros", self.dtype, "residual")
-        self.count = self.add_variable(shape, "zeros", self.dtype, "count")
+        self.squared_sum = self.add_variable(shape, "zeros", self.dtype, name="squared_sum")
+        self.sum = self.add_variable(shape, "zeros", self.dtype, name="sum")
+        self.total_mse = self.add_variable(shape, "zeros", self.dtype, name="residual")
+        self.count = self.add_variable(shape, "zeros", self.dtype, name="count")
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None):

@@ -58,7 +58,7 @@ class LossScaleOptimizer(optimizer.Optimizer):
             return
         self.step_counter = self.add_variable((), dtype="int32", name="step_counter")
         self.dynamic_scale = self.add_variable(
-            (), initializers.Constant(self.initial_scale), "float32", "dynamic_scale"
+            (), initializers.Constant(self.initial_scale), "float32", name="dynamic_scale"
         )
         self.inner_optimizer.build(var_list)
         super().build(var_list)

@@ -57,7 +57,7 @@ class Nadam(optimizer.Optimizer):
             var_list, ["momentum", "velocity"]
         )
         dtype = var_list[0].dtype if var_list else None
-        self._u_product = self.add_variable((), "ones", dtype, "u_product")
+        self._u_product = self.add_variable((), "ones", dtype, name="u_product")
 
     def _momentum_at(self, step):
         return self.beta_1 * (1.0 - 0.5 * ops.power(0.96, step))

@@ -125,7 +125,9 @@ class Optimizer:
         self._trainable_variables = list(variables)
         self.built = True
 
-    def add_variable(self, shape, initializer="zeros", dtype=None, name=None, **_):
+    def add_variable(
+        self, shape, initializer="zeros", dtype=None, aggregation="none", layout=None, name=None
+    ):
         """A new variable of the optimizer's own state."""
         with backend.name_scope(self.name):
             variable = backend.Variable(
@@ -133,6 +135,8 @@ class Optimizer:
                 shape=tuple(shape),
                 dtype=dtype or backend.floatx(),
                 trainable=False,
+                aggregation=aggregation,
+                layout=layout,
                 name=name,
             )
         self._variables.append(variable)
@@ -145,7 +149,7 @@ class Optimizer:
             reference_variable.shape,
             initializer,
             reference_variable.dtype,
-            f"{path}_{name or 'var'}",
+            name=f"{path}_{name or 'var'}",
         )
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
