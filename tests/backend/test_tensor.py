@@ -110,3 +110,13 @@ def test_variable_errors_name_the_variable():
         v.assign(np.zeros((3, 2)))
     with pytest.raises(ValueError, match="expected an initial value of shape"):
         Variable(np.zeros(3), shape=(4,))
+
+
+def test_a_variable_starts_from_the_name_of_an_initializer():
+    import hornbeam as keras
+
+    np.testing.assert_array_equal(keras.Variable("ones", shape=(2,)), [1, 1])
+    with pytest.raises(ValueError, match="initializer: expected .* got 'onse'"):
+        keras.Variable("onse", shape=(2,))
+    with pytest.raises(ValueError, match="a shape is needed"):
+        keras.Variable("ones")

@@ -112,6 +112,11 @@ def test_a_callback_that_is_none_is_refused(data):
         make_model().fit(*data, verbose=0, callbacks=[3])
 
 
+def test_the_class_of_a_callback_is_no_callback(data):
+    with pytest.raises(TypeError, match="expected Callback objects.*make an object"):
+        make_model().fit(*data, callbacks=[callbacks.TerminateOnNaN], verbose=0)
+
+
 def test_history_of_two_fits_adds_up(data):
     model = make_model()
     model.fit(*data, epochs=2, verbose=0)

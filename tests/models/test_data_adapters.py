@@ -55,6 +55,8 @@ def test_class_weights_of_integers_columns_and_one_hot():
         class_weights(y, np.ones(4), {0: 1.0})
     with pytest.raises(ValueError, match="only for models with one output"):
         class_weights([y, y], None, {0: 1.0})
+    with pytest.raises(ValueError, match=r"expected a dict .* got \[1, 2\] of type list"):
+        class_weights(y, None, [1, 2])
 
 
 def test_validation_split_takes_the_end():

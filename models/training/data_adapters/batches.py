@@ -56,6 +56,11 @@ def class_weights(y, sample_weight, class_weight):
         y: integer labels (n,) or (n, 1), or one-hot (n, classes).
         class_weight: dict from class to weight; classes that are not in it weigh 1.
     """
+    if not isinstance(class_weight, dict):
+        raise ValueError(
+            "fit: class_weight expected a dict {class: weight}, got "
+            f"{class_weight!r} of type {type(class_weight).__name__}"
+        )
     if sample_weight is not None:
         raise ValueError("fit: give either class_weight or sample_weight, not both")
     if y is None or tree.is_nested(y):

@@ -138,10 +138,11 @@ class CallbackList(Callback):
 
         self.callbacks = tree.flatten(callbacks) if callbacks else []
         for callback in self.callbacks:
-            if not hasattr(callback, "on_epoch_end"):
+            if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
                 raise TypeError(
                     f"callbacks: expected Callback objects, got {callback!r} of type "
                     f"{type(callback).__name__}"
+                    + ("; make an object: callbacks=[Class()]" if callable(callback) else "")
                 )
         self._history = next((c for c in self.callbacks if isinstance(c, History)), None)
         if add_history and self._history is None:
