@@ -24,17 +24,11 @@ LEFT_OUT = set(
     bitwise_right_shift left_shift right_shift ldexp nonzero tensordot hypot heaviside nextafter
     arctan2 gcd lcm""".split()
 )
-# products of small integers, and of tensors with Python integers: hornbeam widens to int32
-OPEN = {"dot", "inner", "outer", "vdot"}
 
 
 def entries(kind):
     names = [(name, g["table"]) for g in WIDE[kind] for name in g["ops"] if name not in LEFT_OUT]
-    differs = pytest.mark.xfail(strict=True, reason="widens small integers to int32")
-    return [
-        pytest.param(name, table, id=name, marks=[differs] if name in OPEN else [])
-        for name, table in names
-    ]
+    return [pytest.param(name, table, id=name) for name, table in names]
 
 
 def check(name, table, lefts, rights=None):

@@ -7,8 +7,8 @@ import numpy as np
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
 from hornbeam.ops import creation, shapes
-from hornbeam.ops._common import unbroadcast
-from hornbeam.ops.products import _product, _promoted, matmul
+from hornbeam.ops._common import promote, unbroadcast
+from hornbeam.ops.products import _product, matmul
 from hornbeam.ops.shapes import ordered_axes
 
 OPS = backend.OPS
@@ -199,7 +199,7 @@ def cholesky_inverse(x, upper=False):
 @op
 def solve(a, b):
     """x with a x = b, where b is (…, n) or (…, n, k)."""
-    a, b = _promoted(_matrix(a, "solve"), b)
+    a, b = promote(_matrix(a, "solve"), b)
     if b.ndim == a.ndim - 1:
         return shapes.squeeze(_solve(a, shapes.expand_dims(b, -1)), -1)
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
@@ -283,7 +283,7 @@ def matrix_rank(x, tol=None):
 @op(inputs=("a", "b"))
 def lstsq(a, b, rcond=None):
     """x that minimises |a x - b|, of smallest norm."""
-    a, b = _promoted(_matrix(a, "lstsq", square=False), b)
+    a, b = promote(_matrix(a, "lstsq", square=False), b)
     inverse = pinv(a, rcond=rcond)
     if b.ndim == 1:
         return matmul(inverse, b)
@@ -391,6 +391,6 @@ def _matrix_norm(x, size, ord, axes, keepdims):
 @op
 def cdist(x, y):
     """Euclidean distances between the rows of two batches: (…, m, k), (…, n, k) → (…, m, n)."""
-    a, b = _promoted(x, y)
+    a, b = promote(x, y)
     d = shapes.expand_dims(a, -2) - shapes.expand_dims(b, -3)
     return OPS["sqrt"](OPS["sum"](OPS["square"](d), axis=-1))

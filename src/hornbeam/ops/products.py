@@ -7,7 +7,7 @@ import numpy as np
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
 from hornbeam.ops import creation, joining, shapes
-from hornbeam.ops._common import unbroadcast
+from hornbeam.ops._common import promote, unbroadcast
 from hornbeam.ops.shapes import ordered_axes
 
 OPS = backend.OPS
@@ -62,12 +62,6 @@ def _product(a, b, transpose_a=False, transpose_b=False):
     return _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
 
 
-def _promoted(*xs):
-    xs = [backend.convert_to_tensor(x) for x in xs]
-    dtype = backend.result_type(*(x.dtype for x in xs))
-    return [backend.cast(x, dtype) for x in xs]
-
-
 # ------------------------------------------------------------------ products
 
 
@@ -107,14 +101,18 @@ def matmul(x1, x2):
 @op
 def dot(x1, x2):
     """Sum over the last axis of `x1` and the last but one of `x2` (its only one, for vectors)."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if b.ndim <= 2:
-        if a.ndim == 1 or b.ndim == 1:
-            return matmul(a, b)
         return _contract(a, b, (a.ndim - 1,), (0,))
     return _contract(a, b, (a.ndim - 1,), (b.ndim - 2,))
+
+
+def _same_dtype_product(a, b):
+    if a.dtype == "bool":
+        return backend.cast(_product(backend.cast(a, "int32"), backend.cast(b, "int32")), "bool")
+    return _product(a, b)
 
 
 def _contract(a, b, axes_a, axes_b):
@@ -138,13 +136,13 @@ def _contract(a, b, axes_a, axes_b):
         n *= b.shape[i]
     a = shapes.reshape(shapes.transpose(a, (*free_a, *axes_a)), (m, k))
     b = shapes.reshape(shapes.transpose(b, (*axes_b, *free_b)), (k, n))
-    return shapes.reshape(matmul(a, b), shape)
+    return shapes.reshape(_same_dtype_product(a, b), shape)
 
 
 @op
 def tensordot(x1, x2, axes=2):
     """Sum over pairs of axes: the last `axes` of x1 with the first of x2, or two lists of axes."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     if isinstance(axes, int):
         axes = (list(range(a.ndim - axes, a.ndim)), list(range(axes)))
     axes_a, axes_b = axes
@@ -156,14 +154,14 @@ def tensordot(x1, x2, axes=2):
 @op
 def outer(x1, x2):
     """All products of an element of `x1` with one of `x2`, as a matrix."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     return shapes.reshape(a, (-1, 1)) * shapes.reshape(b, (1, -1))
 
 
 @op
 def inner(x1, x2):
     """Sum over the last axes of both."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     return _contract(a, b, (a.ndim - 1,), (b.ndim - 1,))
@@ -172,21 +170,23 @@ def inner(x1, x2):
 @op
 def vdot(x1, x2):
     """Sum of the products of all elements."""
-    a, b = _promoted(x1, x2)
-    return OPS["sum"](shapes.ravel(a) * shapes.ravel(b))
+    a, b = promote(x1, x2)
+    if a.ndim == 0 or b.ndim == 0:
+        return backend.cast(OPS["sum"](a * b), a.dtype)
+    return _contract(shapes.ravel(a), shapes.ravel(b), (0,), (0,))
 
 
 @op
 def vecdot(x1, x2, axis=-1):
     """Sum of products along `axis`, the other axes broadcast."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     return OPS["sum"](a * b, axis=axis)
 
 
 @op
 def kron(x1, x2):
     """Kronecker product."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(backend.convert_to_tensor(x1), backend.convert_to_tensor(x2))
     ndim = max(a.ndim, b.ndim)
     a = shapes.reshape(a, (1,) * (ndim - a.ndim) + tuple(a.shape))
     b = shapes.reshape(b, (1,) * (ndim - b.ndim) + tuple(b.shape))
@@ -199,7 +199,7 @@ def kron(x1, x2):
 @op
 def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
     """Vector product along axes of size 2 or 3 (of two 2-vectors: the third component)."""
-    a, b = _promoted(x1, x2)
+    a, b = promote(x1, x2)
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = shapes.moveaxis(a, axisa, -1), shapes.moveaxis(b, axisb, -1)
@@ -335,7 +335,7 @@ def _einsum(operands, subscripts):
         raise ValueError("einsum: expected at least one operand")
     if all(x.dtype == "int8" for x in map(backend.convert_to_tensor, operands)):
         operands = [backend.cast(x, "int32") for x in operands]
-    operands = _promoted(*operands)
+    operands = promote(*operands)
     terms, out = _parse(subscripts, operands)
     x, labels = operands[0], terms[0]
     for i in range(1, len(operands)):
