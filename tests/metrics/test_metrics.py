@@ -238,3 +238,25 @@ def test_own_metric_in_fit():
     model.compile(loss="mse", metrics=[Positive()])
     x = np.array([[1.0, 1.0], [-1.0, -1.0], [2.0, 0.0]])
     assert model.evaluate(x, np.zeros(3), verbose=0, return_dict=True)["positive"] == 2.0
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_rank_1_targets_never_broadcast(name):
+    """(n,) against (n, 1) gives what (n, 1) against (n, 1) gives, or is refused."""
+    if name in ("Mean", "Sum"):
+        return
+    y = np.array([0.0, 1.0, 1.0, 0.0], "float32")
+    p = np.array([[0.2], [0.4], [0.9], [0.6]], "float32")
+    if "Sparse" in name:
+        y = np.zeros(4, "float32")
+    arguments = {**ARGUMENTS.get(name, {}), **({"k": 1} if "TopK" in name else {})}
+    found = []
+    for target in (y, y[:, None]):
+        metric = getattr(metrics, name)(**arguments)
+        try:
+            metric.update_state(target, p)
+        except ValueError as error:
+            assert "(4,)" in str(error) or "(4, 1)" in str(error), error
+            return
+        found.append(np.asarray(metric.result()))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)

@@ -29,12 +29,19 @@ class _Confusion(Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = backend.convert_to_tensor(y_true), backend.convert_to_tensor(y_pred)
+        shapes = tuple(y_true.shape), tuple(y_pred.shape)
         if not self.sparse_y_true:
             y_true = ops.argmax(y_true, axis=self.axis)
         if not self.sparse_y_pred:
             y_pred = ops.argmax(y_pred, axis=self.axis)
         y_true = ops.reshape(ops.cast(y_true, "int32"), (-1,))
         y_pred = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
+        if y_true.size != y_pred.size:
+            raise ValueError(
+                f"{type(self).__name__}: expected one prediction per target, got y_true of shape "
+                f"{shapes[0]} and y_pred of shape {shapes[1]} (sparse_y_true={self.sparse_y_true}, "
+                f"sparse_y_pred={self.sparse_y_pred})"
+            )
         if sample_weight is None:
             weight = ops.ones(y_true.shape, dtype=self.dtype)
         else:
