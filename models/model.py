@@ -137,6 +137,22 @@ class Model(Trainer, Layer):
         """Configuration as a JSON string; `kwargs` go to `json.dumps`."""
         return json.dumps(serialization_lib.serialize_keras_object(self), **kwargs)
 
+    def __reduce__(self):
+        """Pickled and deep-copied as configuration, own classes, and values of the variables."""
+        own_classes = {
+            type(layer).__name__: type(layer)
+            for layer in self._flatten_layers()
+            if not type(layer).__module__.startswith("hornbeam.")
+        }
+        optimizer = getattr(self, "optimizer", None)
+        slots = optimizer.variables if optimizer is not None and optimizer.built else []
+        return _revive, (
+            serialization_lib.serialize_keras_object(self),
+            own_classes,
+            [v.numpy() for v in self.variables],
+            [v.numpy() for v in slots],
+        )
+
     def build_from_config(self, config):
         """Build from recorded shapes: by `build()` if the class has one, else by a symbolic run."""
         if not config:
@@ -185,6 +201,17 @@ class Model(Trainer, Layer):
                     f"{cls.__name__}: could not be revived from its config: {error}; implement "
                     "`get_config()` (and `from_config()`)"
                 ) from error
+
+
+def _revive(config, own_classes, values, optimizer_values):
+    """The model that `Model.__reduce__` took apart."""
+    model = serialization_lib.deserialize_keras_object(config, custom_objects=own_classes)
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+    if optimizer_values:
+        for variable, value in zip(model.optimizer.variables, optimizer_values, strict=True):
+            variable.assign(value)
+    return model
 
 
 def _functional_arguments(args, kwargs):

@@ -1,6 +1,8 @@
 """Sequential models, subclassed models, cloning."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -187,3 +189,17 @@ def test_fit_runs_with_the_layers_of_a_small_network():
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(x, y, epochs=40, batch_size=16, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_pickle_and_deepcopy_keep_weights_and_optimizer():
+    x, y = data(16, 4), data(16, 1)
+    for model in (TwoLayers(5), keras.Sequential([keras.Input((4,)), layers.Dense(1)])):
+        model.compile("adam", "mse")
+        model.fit(x, y, verbose=0, batch_size=8)
+        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            np.testing.assert_array_equal(other(x), model(x))
+            assert int(other.optimizer.iterations) == int(model.optimizer.iterations) == 2
+            for a, b in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
+                np.testing.assert_array_equal(a, b)
+            other.fit(x, y, verbose=0, batch_size=8)
+            assert int(model.optimizer.iterations) == 2
