@@ -291,6 +291,23 @@ def test_custom_train_step_runs_compiled(data):
     assert history["gap"][-1] < history["gap"][0]
 
 
+def test_custom_train_step_that_returns_its_loss_only(data):
+    class Plain(keras.Sequential):
+        def train_step(self, batch):
+            x, y = batch
+            with keras.GradientTape() as tape:
+                loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+            variables = self.trainable_variables
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            return {"loss": loss}
+
+    model = Plain([keras.Input((4,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD(0.0), loss="mse")
+    history = model.fit(*data, batch_size=50, verbose=0)
+    x, y = data
+    np.testing.assert_allclose(history.history["loss"], [((x.sum(1) - y) ** 2).mean()], rtol=1e-5)
+
+
 @pytest.fixture
 def policy():
     yield keras.mixed_precision.set_global_policy
