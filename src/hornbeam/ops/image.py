@@ -25,19 +25,23 @@ OPS = backend.OPS
 
 
 def _triangle(x):
-    return np.maximum(0, 1 - np.abs(x))
+    return OPS["maximum"](1 - OPS["absolute"](x), 0)
 
 
 def _cubic(x):
     # Keys, 1981, with a = -1/2
-    x = np.abs(x)
+    x = OPS["absolute"](x)
     near = ((1.5 * x - 2.5) * x) * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return OPS["where"](x < 1, near, OPS["where"](x < 2, far, creation.zeros((), x.dtype)))
 
 
 def _lanczos(radius):
-    return lambda x: np.where(np.abs(x) < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+    def kernel(x):
+        y = OPS["sinc"](x) * OPS["sinc"](x / radius)
+        return OPS["where"](OPS["absolute"](x) < radius, y, creation.zeros((), x.dtype))
+
+    return kernel
 
 
 _KERNELS = {
@@ -61,17 +65,23 @@ def _weights(size, out, scale, translation, kernel, antialias):
     """
     inverse = 1.0 / scale
     width = max(inverse, 1.0) if antialias else 1.0
-    place = (np.arange(out) + 0.5) * inverse - translation * inverse - 0.5
-    w = kernel((place[None, :] - np.arange(size)[:, None]) / width)
-    total = w.sum(0, keepdims=True)
-    w = np.divide(w, total, out=np.zeros_like(w), where=np.abs(total) > 1e-6)
-    return np.where((place >= -0.5) & (place <= size - 0.5), w, 0.0)
+    place = creation.iota(out, "float64", (0.5 - translation) * inverse - 0.5, inverse)
+    inputs = shapes.reshape(creation.iota(size, "float64", 0.0, 1.0), (size, 1))
+    w = kernel((place - inputs) / width)
+    total = OPS["sum"](w, axis=0, keepdims=True)
+    small = OPS["absolute"](total) <= 1e-6
+    one, zero = creation.ones((), "float64"), creation.zeros((), "float64")
+    inside = OPS["logical_and"](place >= -0.5, place <= size - 0.5)
+    return OPS["where"](
+        OPS["logical_and"](inside, OPS["logical_not"](small)),
+        w / OPS["where"](small, one, total),
+        zero,
+    )
 
 
 def _along_axis(x, w, axis):
     """x with `axis` replaced by its product with the matrix w [size, out]."""
-    w = backend.convert_to_tensor(w, x.dtype)
-    y = products._contract(x, w, (axis,), (0,))
+    y = products._contract(x, backend.cast(w, x.dtype), (axis,), (0,))
     return shapes.moveaxis(y, -1, axis)
 
 

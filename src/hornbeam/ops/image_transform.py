@@ -8,7 +8,7 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import op
-from hornbeam.ops import creation, index, joining, linalg, products, shapes
+from hornbeam.ops import convolution, creation, index, joining, linalg, shapes
 from hornbeam.ops._common import as_float
 from hornbeam.ops.pool import channels_first, channels_last, is_channels_first
 
@@ -266,17 +266,12 @@ def elastic_transform(
     g = np.exp(-0.5 * (places / sigma) ** 2)
     g = g / g.sum()
 
-    def smooth(t, axis):
-        n = t.shape[axis]
-        w = np.zeros((n, n))
-        for i in range(n):
-            for k, weight in zip(places.astype(int), g, strict=True):
-                if 0 <= i + k < n:
-                    w[i + k, i] += weight
-        y = products._contract(t, backend.convert_to_tensor(w, t.dtype), (axis,), (0,))
-        return shapes.moveaxis(y, -1, axis)
-
-    shift = smooth(smooth(noise, 1), 2) * alpha
+    for kernel_shape in ((size, 1, 1, 1), (1, size, 1, 1)):
+        kernel = np.tile(g.reshape(kernel_shape), (1, 1, 2, 1)).astype("float32")
+        noise = convolution.depthwise_conv(
+            noise, kernel, padding="same", data_format="channels_last"
+        )
+    shift = noise * alpha
     rows, columns = _grid(n, h, w)
     y = _sample_images(
         x, rows + shift[..., 0], columns + shift[..., 1], order, fill_mode, fill_value

@@ -110,8 +110,10 @@ def corrcoef(x):
 
 
 def _frame_places(length, size, stride):
+    """Places of the elements of all frames, (frames, size)."""
     count = 1 + (length - size) // stride if length >= size else 0
-    return np.arange(count)[:, None] * stride + np.arange(size)[None, :]
+    starts = shapes.reshape(creation.iota(count, step=stride), (count, 1))
+    return starts + shapes.reshape(creation.iota(size), (1, size))
 
 
 @op(inputs=("x",))
@@ -127,7 +129,7 @@ def extract_sequences(x, sequence_length, sequence_stride):
     """
     x = backend.convert_to_tensor(x)
     places = _frame_places(x.shape[-1], int(sequence_length), int(sequence_stride))
-    return index._gather(x, backend.convert_to_tensor(places, "int32"), axis=x.ndim - 1)
+    return index._gather(x, places, axis=x.ndim - 1)
 
 
 def _overlap_sequences(x, stride):
@@ -135,7 +137,7 @@ def _overlap_sequences(x, stride):
     frames, size = x.shape[-2:]
     length = (frames - 1) * stride + size
     lead = tuple(x.shape[:-2])
-    places = _frame_places(length, size, stride).reshape(-1)
+    places = shapes.ravel(_frame_places(length, size, stride))
     rows = shapes.moveaxis(shapes.reshape(x, (*lead, frames * size)), -1, 0)
     y = index._segment_reduce(
         rows, backend.convert_to_tensor(places, "int32"),
@@ -333,13 +335,11 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
     """Inverse of `stft`: frames, weighted by the window and divided by the sum of its squares."""
     frames = irfft(x, fft_length)
     values = _window("istft", window, sequence_length, fft_length, frames.dtype)
-    y = _overlap_sequences(
-        frames * backend.convert_to_tensor(values, frames.dtype), sequence_stride
-    )
-    total = np.zeros(y.shape[-1])
-    places = _frame_places(y.shape[-1], fft_length, sequence_stride)
-    np.add.at(total, places, np.broadcast_to(values**2, places.shape))
-    y = y / backend.convert_to_tensor(np.where(total > 1e-10, total, 1.0), y.dtype)
+    values = backend.convert_to_tensor(values, frames.dtype)
+    y = _overlap_sequences(frames * values, sequence_stride)
+    squares = shapes.broadcast_to(values * values, frames.shape[-2:])
+    total = _overlap_sequences(squares, sequence_stride)
+    y = y / OPS["where"](OPS["greater"](total, 1e-10), total, creation.ones((), y.dtype))
     start = fft_length // 2 if center else 0
     if length is not None:
         end = start + length
