@@ -35,6 +35,12 @@ class ConvPacked final : public ConvKernel {
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }
     has_bias_ = p.num_inputs > 2;
+    padded_ = s_.c <= kFewChannels && s_.groups == 1 && s_.taps() > 1 && s_.out_size() > 0;
+    padded_offset_ = round_up(int64_t(p.scratch_bytes), 64);
+    if (padded_) {
+      image_.plan(s_);
+      p.scratch_bytes = size_t(padded_offset_ + image_.elements() * int64_t(sizeof(S)));
+    }
   }
   ~ConvPacked() override { delete[] gemm_; }
 
@@ -56,7 +62,18 @@ class ConvPacked final : public ConvKernel {
       if (s_.pointwise()) {
         with(PackMatrix<T, S>{x + g * s_.cg, s_.c, true});
       } else {
-        const Patches<S> patches = patches_of(x, g);
+        Patches<S> patches = patches_of(x, g);
+        if (padded_) {
+          S* image = reinterpret_cast<S*>(static_cast<char*>(call.scratch) + padded_offset_);
+          image_.copy(x, image);
+          patches.data = image;
+          patches.inside = true;
+          patches.elements = image_.elements();
+          for (int a = 0; a < 3; ++a) {
+            patches.in[a] = image_.extent()[a];
+            patches.grid.base[a] = 0;
+          }
+        }
         with(PackPatches<T, S>{&patches});
       }
     }
@@ -76,12 +93,16 @@ class ConvPacked final : public ConvKernel {
     }
     q.taps = taps_.get(), q.merged = merged_, q.zeros = zeros_.get();
     q.elements = s_.n * s_.in_size() * s_.c - g * s_.cg;
+    q.inside = false;
     return q;
   }
 
+  static constexpr int64_t kFewChannels = 4;
+
   ConvShape s_;
-  int64_t merged_, num_gemms_;
-  bool has_bias_;
+  int64_t merged_, num_gemms_, padded_offset_;
+  bool has_bias_, padded_;
+  PaddedImage<S> image_;
   Zeros<S> zeros_;
   Zeros<Tap> taps_;
   Gemm<T>* gemm_;

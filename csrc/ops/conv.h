@@ -131,10 +131,52 @@ struct Patches {
   int64_t merged;
   const S* zeros;    // [merged * cg + lanes]
   int64_t elements;  // from data to the image's end
+  bool inside;       // no patch crosses the border
 
   HB_INLINE int64_t offset(const int64_t* at) const {
     return ((at[0] * in[1] + at[1]) * in[2] + at[2]) * c;
   }
+};
+
+// A copy of x with its border of zeros: where pixels have few channels, testing every pixel of a
+// patch costs more than the copy, which is small beside the output.
+template <class S>
+class PaddedImage {
+ public:
+  void plan(const ConvShape& s) {
+    n_ = s.n, c_ = s.c;
+    for (int a = 0; a < 3; ++a) {
+      in_[a] = s.in[a], lo_[a] = s.lo[a];
+      extent_[a] = (s.out[a] - 1) * s.stride[a] + (s.kernel[a] - 1) * s.dilation[a] + 1;
+    }
+  }
+  int64_t elements() const { return n_ * extent_[0] * extent_[1] * extent_[2] * c_; }
+  const int64_t* extent() const { return extent_; }
+
+  void copy(const S* x, S* y) const {
+    const int64_t width = extent_[2] * c_;
+    parallel_for(n_ * extent_[0], [&](int64_t plane, int) {
+      const int64_t d = plane % extent_[0] - lo_[0], n = plane / extent_[0];
+      // Columns [begin, end) of a row of y come from x.
+      const int64_t begin = min64(extent_[2], max64(0, lo_[2]));
+      const int64_t end = max64(begin, min64(extent_[2], in_[2] + lo_[2]));
+      for (int64_t row = 0; row < extent_[1]; ++row) {
+        const int64_t h = row - lo_[1];
+        S* to = y + (plane * extent_[1] + row) * width;
+        if (d < 0 || d >= in_[0] || h < 0 || h >= in_[1]) {
+          memset(to, 0, size_t(width) * sizeof(S));
+          continue;
+        }
+        const S* from = x + (((n * in_[0] + d) * in_[1] + h) * in_[2] + begin - lo_[2]) * c_;
+        memset(to, 0, size_t(begin * c_) * sizeof(S));
+        memcpy(to + begin * c_, from, size_t((end - begin) * c_) * sizeof(S));
+        memset(to + end * c_, 0, size_t(width - end * c_) * sizeof(S));
+      }
+    });
+  }
+
+ private:
+  int64_t n_ = 0, c_ = 0, in_[3] = {}, lo_[3] = {}, extent_[3] = {};
 };
 
 // Rows are positions, k runs along memory: A of the forward pass and of the gradient to the input.
@@ -183,6 +225,11 @@ struct PackPatches {
     const S* rows[kMaxPanel<T>];
     const int64_t step = q.offset(tap->at) + from;
     int64_t last = 0;
+    if (q.inside) {
+      for (int r = 0; r < n; ++r) rows[r] = q.data + pixel[r] + step;
+      pack_rows<T, S>(dst, width, rows, n, count, q.elements - pixel[n - 1] - step);
+      return true;
+    }
     for (int r = 0; r < n; ++r) {
       const int64_t first_w = w[r] + tap->at[2];
       rows[r] = q.zeros;

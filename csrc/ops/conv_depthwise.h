@@ -7,15 +7,6 @@
 namespace hb::HB_ISA {
 namespace {
 
-// f(c0, lanes) over channels: vectors of L, the last one moved back to end at c; scalars if c < L.
-template <int L, class V, class F>
-HB_INLINE void for_channels(int64_t c, const V& vectors, const F& scalar) {
-  if (c >= L)
-    for (int64_t c0 = 0; c0 < c; c0 += L) vectors(c0 + L <= c ? c0 : c - L);
-  else
-    for (int64_t c0 = 0; c0 < c; ++c0) scalar(c0);
-}
-
 template <class T, class S>
 HB_INLINE void store_as(S* p, Vec<T> v) {
   if constexpr (sizeof(S) == sizeof(T)) {
@@ -30,7 +21,7 @@ HB_INLINE void store_as(S* p, Vec<T> v) {
 
 // y[n, p, ch] = activation(sum_tap x[n, at(p, tap), ch] * w[tap, ch] + bias[ch]), where at() is a
 // table per axis of source coordinates, -1 outside. It serves the forward pass and the gradient to
-// the input. A row of y per task: four positions and a vector of channels at a time.
+// the input. A row of y per task: four positions and two vectors of channels at a time.
 template <class T, class S>
 class DepthwiseGather {
  public:
@@ -58,9 +49,25 @@ class DepthwiseGather {
       const int64_t h = row % dst_[1], d = row / dst_[1] % dst_[0], n = row / dst_[1] / dst_[0];
       const S* image = x + n * src_[0] * src_[1] * src_[2] * c_;
       Out* out = y + row * dst_[2] * c_;
-      for_channels<L>(
-          c_, [&](int64_t c0) { vector_row(image, w, bias, out, d, h, c0); },
-          [&](int64_t c0) { scalar_row(image, w, bias, out, d, h, c0); });
+      for (int64_t from = 0; from < dst_[2]; from += kPositions) {
+        // The last positions of a row overlap those before; a row shorter than them repeats its
+        // end.
+        const int64_t p = max64(0, min64(from, dst_[2] - kPositions));
+        const int count = int(min64(kPositions, dst_[2]));
+        const int64_t* at[kPositions];
+        bool inside = count == kPositions;
+        for (int i = 0; i < kPositions; ++i) {
+          at[i] = at_[2].get() + min64(p + i, dst_[2] - 1) * kernel_[2];
+          for (int64_t k = 0; k < kernel_[2]; ++k) inside = inside && at[i][k] >= 0;
+        }
+        const Place<Out> place{image, w, bias, out + p * c_, at, count, d, h};
+        int64_t c0 = 0;
+        for (; c0 + 2 * L <= c_; c0 += 2 * L)
+          inside ? vectors<2, true>(place, c0) : vectors<2, false>(place, c0);
+        for (; c0 + L <= c_; c0 += L)
+          inside ? vectors<1, true>(place, c0) : vectors<1, false>(place, c0);
+        for (; c0 < c_; ++c0) scalar(place, c0);
+      }
     });
   }
 
@@ -83,43 +90,59 @@ class DepthwiseGather {
     }
   }
   template <class Out>
-  void vector_row(const S* image, const S* w, const S* bias, Out* out, int64_t d, int64_t h,
-                  int64_t c0) const {
-    const Vec<T> b = bias ? load_as<T>(bias + c0) : Vec<T>{};
-    for (int64_t p = 0; p < dst_[2]; p += kPositions) {
-      const int count = int(min64(kPositions, dst_[2] - p));
-      const int64_t* at[kPositions];
-      for (int i = 0; i < kPositions; ++i)
-        at[i] = at_[2].get() + min64(p + i, dst_[2] - 1) * kernel_[2];
-      Vec<T> acc[kPositions] = {};
-      for_filter_rows(image, w, d, h, [&](const S* src, const S* taps) {
-        for (int64_t k = 0; k < kernel_[2]; ++k) {
-          const Vec<T> tap = load_as<T>(taps + k * c_ + c0);
+  struct Place {
+    const S *image, *w, *bias;
+    Out* out;                  // at the first position
+    const int64_t* const* at;  // [positions][filter width]
+    int count;
+    int64_t d, h;
+  };
+  // kInside: every tap of every position lies in the image. That is so only where neighbours are
+  // equally far apart, for positions as for taps (between strides there are taps outside).
+  template <int V, bool kInside, class Out>
+  HB_INLINE void vectors(const Place<Out>& q, int64_t c0) const {
+    Vec<T> acc[kPositions][V] = {};
+    const int64_t first = q.at[0][0] * c_ + c0, position = (q.at[1][0] - q.at[0][0]) * c_;
+    const int64_t step = kernel_[2] > 1 ? (q.at[0][1] - q.at[0][0]) * c_ : 0;
+    for_filter_rows(
+        q.image, q.w, q.d, q.h, [&](const S* src, const S* taps) __attribute__((always_inline)) {
+          const S* x = src + first;
+          for (int64_t k = 0; k < kernel_[2]; ++k, x += step) {
+            Vec<T> tap[V];
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) tap[v] = load_as<T>(taps + k * c_ + c0 + v * L);
 #pragma GCC unroll 4
-          for (int i = 0; i < kPositions; ++i)
-            if (at[i][k] >= 0) acc[i] += load_as<T>(src + at[i][k] * c_ + c0) * tap;
-        }
-      });
+            for (int i = 0; i < kPositions; ++i) {
+              if (!kInside && q.at[i][k] < 0) continue;
+              const S* xi = kInside ? x + i * position : src + q.at[i][k] * c_ + c0;
+#pragma GCC unroll 2
+              for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * tap[v];
+            }
+          }
+        });
 #pragma GCC unroll 4
-      for (int i = 0; i < kPositions; ++i) {
-        if (i >= count) break;
-        const Vec<T> v = bias ? acc[i] + b : acc[i];
-        store_as<T>(out + (p + i) * c_ + c0, relu_ ? (v < Vec<T>{} ? Vec<T>{} : v) : v);
+    for (int i = 0; i < kPositions; ++i) {
+      if (i >= q.count) break;
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        Vec<T> y = acc[i][v];
+        if (q.bias) y += load_as<T>(q.bias + c0 + v * L);
+        store_as<T>(q.out + i * c_ + c0 + v * L, relu_ ? (y < Vec<T>{} ? Vec<T>{} : y) : y);
       }
     }
   }
   template <class Out>
-  void scalar_row(const S* image, const S* w, const S* bias, Out* out, int64_t d, int64_t h,
-                  int64_t c) const {
-    for (int64_t p = 0; p < dst_[2]; ++p) {
-      const int64_t* at = at_[2].get() + p * kernel_[2];
+  HB_INLINE void scalar(const Place<Out>& q, int64_t c) const {
+    for (int i = 0; i < q.count; ++i) {
       T v = 0;
-      for_filter_rows(image, w, d, h, [&](const S* src, const S* taps) {
-        for (int64_t k = 0; k < kernel_[2]; ++k)
-          if (at[k] >= 0) v += T(widen(src[at[k] * c_ + c])) * T(widen(taps[k * c_ + c]));
-      });
-      if (bias) v += widen(bias[c]);
-      narrow(relu_ && v < T(0) ? T(0) : v, out[p * c_ + c]);
+      for_filter_rows(
+          q.image, q.w, q.d, q.h, [&](const S* src, const S* taps) __attribute__((always_inline)) {
+            for (int64_t k = 0; k < kernel_[2]; ++k)
+              if (q.at[i][k] >= 0)
+                v += T(widen(src[q.at[i][k] * c_ + c])) * T(widen(taps[k * c_ + c]));
+          });
+      if (q.bias) v += widen(q.bias[c]);
+      narrow(relu_ && v < T(0) ? T(0) : v, q.out[i * c_ + c]);
     }
   }
 

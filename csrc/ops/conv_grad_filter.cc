@@ -52,6 +52,7 @@ class ConvGradFilterPacked final : public ConvKernel {
       q.n = s_.n, q.c = s_.c, q.cg = s_.cg;
       q.taps = taps_.get(), q.merged = 1, q.zeros = nullptr;
       q.elements = s_.n * s_.in_size() * s_.c - g * s_.cg;
+      q.inside = false;
       with(PackPatchesAcross<T, S>{&q});
     }
   }

@@ -66,6 +66,7 @@ class ConvGradInputPacked final : public ConvKernel {
         q.n = s_.n, q.c = s_.o, q.cg = s_.og, q.grid = r.read;
         q.taps = r.taps, q.merged = merged_, q.zeros = zeros_.get();
         q.elements = s_.n * s_.out_size() * s_.o - g * s_.og;
+        q.inside = false;
         r.gemm.run(
             [&](int64_t) {
               return product(PackPatches<T, S>{&q}, filter(w, r, g), dx + g * s_.cg,
