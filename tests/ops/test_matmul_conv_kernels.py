@@ -303,7 +303,7 @@ def test_every_level_is_right_and_gives_the_same_bits_for_any_number_of_threads(
     machine = _core.machine_isa_level()
     if machine != "amx" and LEVELS.index(level) > LEVELS.index(machine):
         pytest.skip(f"this machine has {machine}")
-    assert len({run_script(level, threads) for threads in (1, 2, 5)}) == 1
+    assert len({run_script(level, threads) for threads in (1, 3)}) == 1
 
 
 if __name__ == "__main__":
