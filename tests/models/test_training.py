@@ -298,7 +298,9 @@ def test_custom_train_step_that_returns_its_loss_only(data):
             with keras.GradientTape() as tape:
                 loss = self.compute_loss(y=y, y_pred=self(x, training=True))
             variables = self.trainable_variables
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            self.optimizer.apply_gradients(
+                zip(tape.gradient(loss, variables), variables, strict=True)
+            )
             return {"loss": loss}
 
     model = Plain([keras.Input((4,)), keras.layers.Dense(1, kernel_initializer="ones")])
