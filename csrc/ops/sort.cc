@@ -1,5 +1,6 @@
 // Order along the last axis: sort, argsort, top_k and searchsorted. Rows are independent and are
-// split over threads. Sorting is a stable merge sort (runs of 16 by insertion); NaN comes last.
+// split over threads. Sorting is stable and puts NaN last: by radix where rows are long (keys that
+// order like the values, 11 bits at a time), else by merging (runs of 16 by insertion).
 // top_k keeps the k best of a row in order; NaN counts as largest, equal values keep their order.
 #include "ops/element.h"
 
@@ -49,6 +50,113 @@ static T* merge_sort(T* v, T* tmp, int64_t n) {
   return v;
 }
 
+// Unsigned numbers that order like the values: -0 and 0 are one, NaN is the largest.
+template <int kBytes>
+struct UnsignedOf;
+template <>
+struct UnsignedOf<1> {
+  typedef uint8_t type;
+};
+template <>
+struct UnsignedOf<2> {
+  typedef uint16_t type;
+};
+template <>
+struct UnsignedOf<4> {
+  typedef uint32_t type;
+};
+template <>
+struct UnsignedOf<8> {
+  typedef uint64_t type;
+};
+template <class T>
+using KeyOf = typename UnsignedOf<sizeof(T)>::type;
+template <class T>
+constexpr bool kIsFloat = false;
+template <>
+constexpr bool kIsFloat<float> = true;
+template <>
+constexpr bool kIsFloat<double> = true;
+template <>
+constexpr bool kIsFloat<Half> = true;
+template <>
+constexpr bool kIsFloat<BHalf> = true;
+template <class T>
+constexpr KeyOf<T> kSign = KeyOf<T>(KeyOf<T>(1) << (8 * sizeof(T) - 1));
+
+template <class T>
+HB_INLINE KeyOf<T> key_of(T x) {
+  KeyOf<T> bits;
+  memcpy(&bits, &x, sizeof bits);
+  if constexpr (kIsFloat<T>) {
+    const auto v = widened(x);
+    if (v != v) return KeyOf<T>(~KeyOf<T>(0));
+    if (v == 0) bits = 0;
+    return KeyOf<T>(bits & kSign<T> ? ~bits : bits | kSign<T>);
+  } else {
+    return T(-1) < T(1) ? KeyOf<T>(bits ^ kSign<T>) : bits;
+  }
+}
+template <class T>
+HB_INLINE T value_of(KeyOf<T> key) {
+  KeyOf<T> bits = key;
+  if constexpr (kIsFloat<T>) {
+    bits = KeyOf<T>(key & kSign<T> ? key ^ kSign<T> : ~key);
+  } else if (T(-1) < T(1)) {
+    bits = KeyOf<T>(key ^ kSign<T>);
+  }
+  T x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+template <class K>
+struct KeyedPlace {
+  K key;
+  int32_t index;
+};
+template <class K>
+HB_INLINE K radix_key(KeyedPlace<K> x) {
+  return x.key;
+}
+template <class K>
+HB_INLINE K radix_key(K x) {
+  return x;
+}
+
+constexpr int64_t kRadixRow = 256;  // rows from here on are sorted by radix
+
+// Sorts v[0, n) by least significant digits first; returns which of v and tmp holds the result.
+template <class K, class E>
+static E* radix_sort(E* v, E* tmp, int64_t n) {
+  constexpr int kDigit = sizeof(K) >= 4 ? 11 : 8, kBuckets = 1 << kDigit;
+  constexpr int kPasses = (8 * int(sizeof(K)) + kDigit - 1) / kDigit;
+  uint32_t counts[kPasses][kBuckets];
+  memset(counts, 0, sizeof counts);
+  for (int64_t i = 0; i < n; ++i) {
+    const K key = radix_key<K>(v[i]);
+    for (int p = 0; p < kPasses; ++p) ++counts[p][key >> (p * kDigit) & (kBuckets - 1)];
+  }
+  for (int p = 0; p < kPasses; ++p) {
+    uint32_t* count = counts[p];
+    const int shift = p * kDigit;
+    if (count[radix_key<K>(v[0]) >> shift & (kBuckets - 1)] == uint32_t(n)) continue;
+    uint32_t start = 0;
+    for (int b = 0; b < kBuckets; ++b) {
+      const uint32_t here = count[b];
+      count[b] = start;
+      start += here;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      tmp[count[radix_key<K>(v[i]) >> shift & (kBuckets - 1)]++] = v[i];
+    }
+    E* t = v;
+    v = tmp;
+    tmp = t;
+  }
+  return v;
+}
+
 struct Rows {
   int64_t rows, n;
   DType dtype;
@@ -71,7 +179,7 @@ struct Rows {
 struct Sort {
   Rows rows;
   explicit Sort(Prepare& p) : rows(p.inputs[0]) {
-    p.scratch_bytes = size_t(num_threads()) * size_t(rows.n) * item_bytes(rows.dtype);
+    p.scratch_bytes = size_t(num_threads()) * size_t(rows.n) * 2 * item_bytes(rows.dtype);
   }
   void run(const Call& c) const {
     with_type(rows.dtype, [&]<class T>(T) {
@@ -79,8 +187,17 @@ struct Sort {
       T* y = static_cast<T*>(c.outputs[0]);
       rows.each([&](int64_t r, int worker) {
         T* to = y + r * rows.n;
-        memcpy(to, x + r * rows.n, size_t(rows.n) * sizeof(T));
-        T* sorted = merge_sort(to, static_cast<T*>(c.scratch) + worker * rows.n, rows.n);
+        const T* row = x + r * rows.n;
+        if (rows.n >= kRadixRow) {
+          typedef KeyOf<T> K;
+          K* keys = static_cast<K*>(c.scratch) + worker * 2 * rows.n;
+          for (int64_t i = 0; i < rows.n; ++i) keys[i] = key_of(row[i]);
+          const K* ordered = radix_sort<K>(keys, keys + rows.n, rows.n);
+          for (int64_t i = 0; i < rows.n; ++i) to[i] = value_of<T>(ordered[i]);
+          return;
+        }
+        memcpy(to, row, size_t(rows.n) * sizeof(T));
+        T* sorted = merge_sort(to, static_cast<T*>(c.scratch) + worker * 2 * rows.n, rows.n);
         if (sorted != to) memcpy(to, sorted, size_t(rows.n) * sizeof(T));
       });
     });
@@ -99,6 +216,14 @@ struct Argsort {
       const T* x = static_cast<const T*>(c.inputs[0]);
       int32_t* y = static_cast<int32_t*>(c.outputs[0]);
       rows.each([&](int64_t r, int worker) {
+        if (rows.n >= kRadixRow) {
+          typedef KeyOf<T> K;
+          KeyedPlace<K>* v = static_cast<KeyedPlace<K>*>(c.scratch) + worker * 2 * rows.n;
+          for (int64_t i = 0; i < rows.n; ++i) v[i] = {key_of(x[r * rows.n + i]), int32_t(i)};
+          const KeyedPlace<K>* ordered = radix_sort<K>(v, v + rows.n, rows.n);
+          for (int64_t i = 0; i < rows.n; ++i) y[r * rows.n + i] = ordered[i].index;
+          return;
+        }
         Keyed<T>* v = static_cast<Keyed<T>*>(c.scratch) + worker * 2 * rows.n;
         for (int64_t i = 0; i < rows.n; ++i) v[i] = {x[r * rows.n + i], int32_t(i)};
         const Keyed<T>* sorted = merge_sort(v, v + rows.n, rows.n);
