@@ -32,7 +32,7 @@ def run(graph: Graph) -> Graph:
         local: dict = {}
         for node in added:
             inputs = tuple(local.get(v, v) for v in node.inputs)
-            result = expand(node.op, inputs, node.attrs)
+            result = with_bodies(node, inputs) or expand(node.op, inputs, node.attrs)
             if result is None:
                 if inputs == node.inputs:
                     new.nodes.append(node)
@@ -41,13 +41,17 @@ def run(graph: Graph) -> Graph:
             local.update(zip(node.outputs, result, strict=True))
         return tuple(local.get(v, v) for v in outputs)
 
-    def visit(node, inputs):
+    def with_bodies(node, inputs):
+        """A node with sub-graphs (a loop, a condition), with these optimised; else None."""
         bodies = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
-        if bodies:
-            from hornbeam.backend import passes
+        if not bodies:
+            return None
+        from hornbeam.backend import passes
 
-            optimized = {k: passes.optimize(g) for k, g in bodies.items()}
-            return rewrite.copy(node, inputs, node.attrs | optimized)
-        return expand(node.op, inputs, node.attrs)
+        optimized = {k: passes.optimize(g) for k, g in bodies.items()}
+        return rewrite.copy(node, inputs, node.attrs | optimized)
+
+    def visit(node, inputs):
+        return with_bodies(node, inputs) or expand(node.op, inputs, node.attrs)
 
     return rewrite.run(visit)

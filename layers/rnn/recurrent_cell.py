@@ -81,6 +81,10 @@ class RecurrentCell(Layer):
         """
         raise NotImplementedError
 
+    def whole_sequence(self, projected, states):
+        """(outputs, states) of all steps at once, or None where a loop over the steps is needed."""
+        return None
+
     def dropout_masks(self, batch, dtype, training):
         """(mask of the inputs, mask of the state), each (batch, n) or None."""
         if not training:

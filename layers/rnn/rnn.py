@@ -120,8 +120,8 @@ class RNN(Layer):
         states = tree.map_structure(lambda x: ops.cast(ops.convert_to_tensor(x), dtype), states)
         if isinstance(mask, (list, tuple)):
             mask = mask[0]
-        step, xs = self._step_and_inputs(sequences, training)
-        last, outputs, states = self._loop(step, xs, states, mask, zero_start)
+        step, whole, xs = self._step_and_inputs(sequences, training)
+        last, outputs, states = self._loop(step, whole, xs, states, mask, zero_start)
         if self.stateful:
             for variable, value in zip(
                 tree.flatten(self.states), tree.flatten(states), strict=True
@@ -132,7 +132,11 @@ class RNN(Layer):
         return (result, *states) if self.return_state else result
 
     def _step_and_inputs(self, sequences, training):
-        """(`(input, states)` → `(output, states)`, inputs with time as the first axis)."""
+        """How to compute: one step, all steps at once (or None), and on what.
+
+        A step is `(input, states)` → `(output, states)`; all steps are `(inputs, states)` →
+        `(outputs, states)` with time as the first axis, or None; the inputs have it first too.
+        """
         cell = self.cell
         own = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
         batch, dtype = sequences.shape[0], sequences.dtype
@@ -149,7 +153,7 @@ class RNN(Layer):
                 new = recurrence(x, states, carried)
                 return new[0], new
 
-            return step, _time_first(projected)
+            return step, cell.whole_sequence if masks[1] is None else None, _time_first(projected)
         # Random masks are drawn here, once: the body of a loop has no state of its own.
         cells = list(_recurrent_cells(cell))
         for c in cells:
@@ -161,9 +165,9 @@ class RNN(Layer):
             return output, list(new) if tree.is_nested(new) else [new]
 
         self.__dict__["_masked_cells"] = cells
-        return step_of_cell, _time_first(sequences)
+        return step_of_cell, None, _time_first(sequences)
 
-    def _loop(self, step, xs, states, mask, zero_start):
+    def _loop(self, step, whole, xs, states, mask, zero_start):
         """(last output, outputs (batch, time, …) or None, last states)."""
         if self.go_backwards:
             xs = ops.flip(xs, axis=0)
@@ -177,6 +181,11 @@ class RNN(Layer):
         is_state = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
         is_state = is_state and (mask is None or (zero_start and not self.zero_output_for_mask))
         try:
+            if mask is None and whole is not None and xs.shape[0] > 0:
+                result = whole(xs, states)
+                if result is not None:
+                    outputs, states = result
+                    return outputs[-1], _time_first(outputs), [s[-1] for s in states]
             if is_state:
                 return self._loop_over_states(step, xs, states, mask)
             return self._loop_over_outputs(step, xs, states, mask)
