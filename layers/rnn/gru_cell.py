@@ -1,8 +1,9 @@
 """GRUCell."""
 
-from hornbeam import ops
+from hornbeam import activations, ops
 from hornbeam.layers.arguments import add_named_weight
 from hornbeam.layers.rnn.recurrent_cell import RecurrentCell
+from hornbeam.ops import recurrent
 
 
 class GRUCell(RecurrentCell):
@@ -84,6 +85,19 @@ class GRUCell(RecurrentCell):
         if self.bias is None:
             return z
         return ops.add(z, self.bias[0] if self.reset_after else self.bias)
+
+    def whole_sequence(self, projected, states):
+        """(outputs, states) of all steps at once, or None if the settings are unusual."""
+        usual = self.reset_after and self.activation is activations.tanh
+        if not usual or self.recurrent_activation is not activations.sigmoid:
+            return None
+        kernel = ops.convert_to_tensor(self.recurrent_kernel)
+        if self.bias is None:
+            bias = ops.zeros((kernel.shape[-1],), dtype=kernel.dtype)
+        else:
+            bias = self.bias[1]
+        h, _ = recurrent.gru_sequence(projected, states[0], kernel, bias)
+        return h, [h]
 
     def recurrence(self):
         kernel = ops.convert_to_tensor(self.recurrent_kernel)

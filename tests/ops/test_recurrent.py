@@ -1,4 +1,4 @@
-"""The whole-sequence LSTM against the loop it stands for, values and gradients."""
+"""LSTM and GRU over a whole sequence against the loops they stand for: values and gradients."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hornbeam import ops
 from hornbeam.ops import recurrent
 
 
-def loop(projected, h, c, kernel):
+def lstm_loop(projected, h, c, kernel):
     hs, cs = [], []
     for t in range(projected.shape[0]):
         z = projected[t] + ops.matmul(h, kernel)
@@ -20,9 +20,23 @@ def loop(projected, h, c, kernel):
     return ops.stack(hs), ops.stack(cs)
 
 
-def arguments(steps=4, batch=3, units=2):
+def gru_loop(projected, h, kernel, bias):
+    hs = []
+    for t in range(projected.shape[0]):
+        x_z, x_r, x_n = ops.split(projected[t], 3, axis=-1)
+        h_z, h_r, h_n = ops.split(ops.matmul(h, kernel) + bias, 3, axis=-1)
+        z = ops.sigmoid(x_z + h_z)
+        n = ops.tanh(x_n + ops.sigmoid(x_r + h_r) * h_n)
+        h = z * h + (1 - z) * n
+        hs.append(h)
+    return (ops.stack(hs),)
+
+
+def arguments(gates, steps=4, batch=3, units=2):
     r = np.random.default_rng(0)
-    shapes = (steps, batch, 4 * units), (batch, units), (batch, units), (units, 4 * units)
+    state, n = (batch, units), gates * units
+    shapes = [(steps, batch, n), state]
+    shapes += [state, (units, n)] if gates == 4 else [(units, n), (n,)]
     return [ops.convert_to_tensor(r.normal(size=s)) for s in shapes]
 
 
@@ -31,12 +45,16 @@ def loss(fn, xs, outputs):
     return sum(ops.sum(ops.sin(results[k] * (k + 1.0))) for k in outputs)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("outputs", [(0,), (1,), (0, 1)])
-def test_lstm_sequence_is_the_loop(compiled, outputs):
-    xs = arguments()
+LSTM = (recurrent.lstm_sequence, lstm_loop, 4)
+GRU = (recurrent.gru_sequence, gru_loop, 3)
 
-    def both(fn):
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("kind,outputs", [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,))])
+def test_a_sequence_is_the_loop(compiled, kind, outputs):
+    xs = arguments(kind[2])
+
+    def values(fn):
         def run(*xs):
             with keras.GradientTape() as tape:
                 for x in xs:
@@ -46,22 +64,23 @@ def test_lstm_sequence_is_the_loop(compiled, outputs):
 
         return (keras.function(run) if compiled else run)(*xs)
 
-    for mine, theirs in zip(both(recurrent.lstm_sequence), both(loop), strict=True):
+    for mine, theirs in zip(values(kind[0]), values(kind[1]), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_lstm_sequence_has_second_derivatives():
-    xs = arguments(steps=2, batch=1)
+@pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
+def test_second_derivatives(kind):
+    xs = arguments(kind[2], steps=2, batch=1)
+    kernel = xs[3 if kind[2] == 4 else 2]
 
     def second(fn):
         with keras.GradientTape() as outer:
-            outer.watch(xs[3])
+            outer.watch(kernel)
             with keras.GradientTape() as inner:
-                inner.watch(xs[3])
+                inner.watch(kernel)
                 value = loss(fn, xs, (0,))
-            first = inner.gradient(value, xs[3])
+            first = inner.gradient(value, kernel)
             total = ops.sum(ops.square(first))
-        return outer.gradient(total, xs[3])
+        return outer.gradient(total, kernel)
 
-    mine, theirs = second(recurrent.lstm_sequence), second(loop)
-    np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(second(kind[0]), second(kind[1]), rtol=1e-8, atol=1e-10)

@@ -41,15 +41,21 @@ def lstm_sequence(projected, h, c, kernel):
     return OPS["scan"](step, (h, c), projected)[1]
 
 
+def _before(first, states):
+    """The states that each step started from."""
+    return OPS["concatenate"]([OPS["expand_dims"](first, 0), states[:-1]], axis=0)
+
+
+def _over_all_steps(x):
+    """(time, batch, n) → (time * batch, n)."""
+    return OPS["reshape"](x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
 @lstm_sequence.gradient
 def _(op, dhs, dcs, dgates):
     projected, h0, c0, kernel = op.inputs
     hs, cs, gates = op.outputs
-    steps, batch, units = hs.shape
     backwards = OPS["transpose"](kernel)
-
-    def before(first, states):
-        return OPS["concatenate"]([OPS["expand_dims"](first, 0), states[:-1]], axis=0)
 
     def step(carry, x):
         dh, dc = carry
@@ -66,11 +72,71 @@ def _(op, dhs, dcs, dgates):
         dz = OPS["concatenate"](parts, axis=-1)
         return (OPS["matmul"](dz, backwards), dc * f), dz
 
-    xs = {"gates": gates, "c": cs, "c_before": before(c0, cs)}
+    xs = {"gates": gates, "c": cs, "c_before": _before(c0, cs)}
     given = zip(("dh", "dc", "dgates"), (dhs, dcs, dgates), op.missing, strict=True)
     xs.update((name, d) for name, d, missing in given if not missing)
     zero = OPS["zeros_like"](h0)
     (dh0, dc0), dz = OPS["scan"](step, (zero, zero), xs, reverse=True)
-    all_h = OPS["reshape"](before(h0, hs), (steps * batch, units))
-    all_dz = OPS["reshape"](dz, (steps * batch, 4 * units))
-    return dz, dh0, dc0, OPS["matmul"](OPS["transpose"](all_h), all_dz)
+    all_h = _over_all_steps(_before(h0, hs))
+    return dz, dh0, dc0, OPS["matmul"](OPS["transpose"](all_h), _over_all_steps(dz))
+
+
+@op(inputs=("projected", "h", "kernel", "bias"))
+def gru_sequence(projected, h, kernel, bias):
+    """Gated recurrent unit with tanh and sigmoid, reset after the product (Cho et al., 2014).
+
+        x_z, x_r, x_n = split(projected[t]);  h_z, h_r, h_n = split(h kernel + bias)
+        z = sigmoid(x_z + h_z);  r = sigmoid(x_r + h_r);  n = tanh(x_n + r h_n)
+        h = z h + (1 - z) n
+
+    Args:
+        projected: (time, batch, 3 * units), the inputs' part of the gates, their bias included.
+        h: (batch, units), the first state.
+        kernel: (units, 3 * units).
+        bias: (3 * units,), of the state's part.
+
+    Returns:
+        h after every step, (time, batch, units), and z, r, n, h_n, (time, batch, 4 * units), which
+        the gradient needs.
+    """
+
+    def step(h, x):
+        x_z, x_r, x_n = OPS["split"](x, 3, axis=-1)
+        h_z, h_r, h_n = OPS["split"](OPS["matmul"](h, kernel) + bias, 3, axis=-1)
+        z, r = OPS["sigmoid"](x_z + h_z), OPS["sigmoid"](x_r + h_r)
+        n = OPS["tanh"](x_n + r * h_n)
+        h = z * h + (1.0 - z) * n
+        return h, (h, OPS["concatenate"]([z, r, n, h_n], axis=-1))
+
+    return OPS["scan"](step, h, projected)[1]
+
+
+@gru_sequence.gradient
+def _(op, dhs, dparts):
+    projected, h0, kernel, bias = op.inputs
+    hs, parts = op.outputs
+    backwards = OPS["transpose"](kernel)
+
+    def step(dh, x):
+        z, r, n, h_n = OPS["split"](x["parts"], 4, axis=-1)
+        dh = dh + x["dh"] if "dh" in x else dh
+        dz, dn = dh * (x["h_before"] - n), dh * (1.0 - z)
+        more = OPS["split"](x["dparts"], 4, axis=-1) if "dparts" in x else None
+        if more is not None:
+            dz, dn = dz + more[0], dn + more[2]
+        d_n = dn * (1.0 - n * n)
+        dr, dh_n = d_n * h_n, d_n * r
+        if more is not None:
+            dr, dh_n = dr + more[1], dh_n + more[3]
+        d_z, d_r = dz * z * (1.0 - z), dr * r * (1.0 - r)
+        inner = OPS["concatenate"]([d_z, d_r, dh_n], axis=-1)
+        dx = OPS["concatenate"]([d_z, d_r, d_n], axis=-1)
+        return dh * z + OPS["matmul"](inner, backwards), (dx, inner)
+
+    h_before = _before(h0, hs)
+    xs = {"parts": parts, "h_before": h_before}
+    given = zip(("dh", "dparts"), (dhs, dparts), op.missing, strict=True)
+    xs.update((name, d) for name, d, missing in given if not missing)
+    dh0, (dx, inner) = OPS["scan"](step, OPS["zeros_like"](h0), xs, reverse=True)
+    all_h, inner = _over_all_steps(h_before), _over_all_steps(inner)
+    return dx, dh0, OPS["matmul"](OPS["transpose"](all_h), inner), OPS["sum"](inner, axis=0)
