@@ -60,7 +60,7 @@ class ArgReduce {
   }
 
  private:
-  static constexpr int64_t kColumns = 256, kTask = 1 << 15, kShort = 64;
+  static constexpr int64_t kColumns = 256, kTask = 1 << 15, kShort = 64, kScan = 128;
   static constexpr int kRows = 16;
 
   // Whether a is to be taken instead of b, which came before.
@@ -87,6 +87,11 @@ class ArgReduce {
     if (best != best) {
       while (A(widen(x[i])) == A(widen(x[i]))) ++i;
     } else {
+      for (; i + kScan <= length_; i += kScan) {  // blocks without it are skipped by vectors
+        int hit = 0;
+        for (int64_t j = 0; j < kScan; ++j) hit |= A(widen(x[i + j])) == best;
+        if (hit) break;
+      }
       while (A(widen(x[i])) != best) ++i;
     }
     return int32_t(i);

@@ -20,8 +20,6 @@ HB_LIBM1(sinh) HB_LIBM1(cosh) HB_LIBM1(asinh) HB_LIBM1(acosh) HB_LIBM1(atanh)
 HB_LIBM1(erf) HB_LIBM1(erfc) HB_LIBM1(exp2) HB_LIBM1(log10) HB_LIBM1(cbrt) HB_LIBM1(floor)
 HB_LIBM2(pow) HB_LIBM2(atan2) HB_LIBM2(hypot) HB_LIBM2(nextafter) HB_LIBM2(fmod)
 HB_LIBM2(copysign)
-// clang-format on
-
 // The sign of the gamma function goes into a local: lgamma's global one would be a data race.
 HB_INLINE float c_lgamma(float x) {
   int sign;
@@ -31,6 +29,7 @@ HB_INLINE double c_lgamma(double x) {
   int sign;
   return __builtin_lgamma_r(x, &sign);
 }
+// clang-format on
 
 // Remainder with the sign of the divisor, and the quotient that fits to it.
 template <class T>
