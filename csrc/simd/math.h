@@ -250,7 +250,7 @@ HB_INLINE Vec<T> vtanh(Vec<T> x) {
   const Vec<T> t = vexpm1<T>(T(-2) * vabs<T>(x));
   return vcopysign<T>(-t / (t + T(2)), x);
 }
-// 2.5 ulp; e^-|x| never overflows, and small results keep their digits
+// 3 ulp; e^-|x| never overflows, and small results keep their digits
 template <class T>
 HB_INLINE Vec<T> vsigmoid(Vec<T> x) {
   const Vec<T> e = vexp<T>(-vabs<T>(x));
@@ -258,7 +258,7 @@ HB_INLINE Vec<T> vsigmoid(Vec<T> x) {
   return x < T(0) ? e * r : r;
 }
 
-// Odd polynomial below 1; above, 1 - e^q(x), q fitted to log erfc: 2 ulp
+// Odd polynomial below 1; above, 1 - e^q(x), q fitted to log erfc: 2.5 ulp
 HB_INLINE Vec<float> verf(Vec<float> x) {
   constexpr float small[] = {1.128379166f,    -0.3761262582f,    0.1128358515f,   -0.02685381187f,
                              0.005188327559f, -0.0008010192514f, 7.853857682e-05f};
@@ -271,7 +271,7 @@ HB_INLINE Vec<float> verf(Vec<float> x) {
   return a < 1.f ? x * polynomial<float>(x * x, small) : vcopysign<float>(tail, x);
 }
 
-// Sine (quadrant 0) or cosine (quadrant 1) for |x| <= 8192: 1.5 ulp. Reduced by pi/2 in four parts,
+// Sine (quadrant 0) or cosine (quadrant 1) for |x| <= 8192: 2.5 ulp. Reduced by pi/2 in four parts,
 // the first three short enough for exact products.
 HB_INLINE Vec<float> vsin_reduced(Vec<float> x, int quadrant) {
   typedef Vec<int32_t> I;

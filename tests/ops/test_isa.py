@@ -14,9 +14,10 @@ LEVELS = ["baseline", "avx2", "avx512", "amx"]
 
 @pytest.mark.parametrize("level", LEVELS[: LEVELS.index(_core.isa_level())])
 def test_level(level):
-    tests = pathlib.Path(__file__).with_name("test_forward.py")
+    folder = pathlib.Path(__file__).parent
+    tests = [f"{folder}/test_forward.py::test_values", f"{folder}/test_accuracy.py"]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"{tests}::test_values"],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
         env=os.environ | {"HORNBEAM_ISA": level},
         capture_output=True,
         text=True,
