@@ -48,15 +48,20 @@ def write_all(folder, name):
     """`name` in the three formats with the record that `check_with_keras.py` reads."""
     model = trained(name)
     inputs, targets = architectures.data(name)
-    x, y = data(name)
+    model.save_weights(folder / f"{name}.weights.h5")
+    write(folder, name, model, inputs, targets, name in architectures.DETERMINISTIC)
+
+
+def write(folder, name, model, inputs, targets, deterministic=True):
+    """A compiled model as `.keras` and `.h5`, with its record."""
+    x, y = architectures.as_arguments(inputs), architectures.as_arguments(targets)
     record = {f"in:{k}": v for k, v in inputs.items()}
     record |= {f"target:{k}": v for k, v in targets.items()}
     record |= {f"out:{k}": v for k, v in outputs(model, x).items()}
     record |= {"weights": flat(model.get_weights()), "optimizer": optimizer_state(model)}
     model.save(folder / f"{name}.keras")
     model.save(folder / f"{name}.h5")
-    model.save_weights(folder / f"{name}.weights.h5")
-    if name in architectures.DETERMINISTIC:
+    if deterministic:
         again = keras.models.load_model(folder / f"{name}.keras")
         loss = again.train_on_batch(x, y)
         record["next:loss"] = np.asarray(loss[0] if isinstance(loss, list) else loss)
