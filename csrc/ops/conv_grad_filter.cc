@@ -4,6 +4,8 @@
 // A product of patches transposed [taps * c, n * positions] with dy [n * positions, o]. The output
 // is small and the sum long, so the core cuts the sum into parts, by size only, and adds the parts
 // in order: the same bits for any number of threads. Layouts: conv.h.
+//
+// Measured as in conv.cc: 65 % and 75 %; 3 to 32 channels 26 %.
 #include "ops/conv.h"
 #include "ops/conv_depthwise.h"
 
