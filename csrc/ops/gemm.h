@@ -114,7 +114,7 @@ class Gemm {
     } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC) {
       mode_ = kSplit;
       // As many parts as keep their sums within 16 MiB, each of a few kc.
-      parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / (m * n)));
+      parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / max64(1, m * n)));
       part_k_ = round_up(ceil_div(k, parts_), kc_);
       parts_ = ceil_div(k, part_k_);
       tile_panels_ = min64(max64(panels, 1), l2_panels);
