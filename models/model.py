@@ -13,6 +13,7 @@ from hornbeam.layers.layer import Layer
 from hornbeam.models import summary as summary_lib
 from hornbeam.models.training.trainer import Trainer
 from hornbeam.saving import object_registration, serialization_lib
+from hornbeam.saving._files import parse_json
 
 
 class Model(Trainer, Layer):
@@ -232,7 +233,7 @@ def _insert_functional(cls, functional):
 def model_from_json(json_string, custom_objects=None):
     """The model that `to_json` described, with new weights."""
     return serialization_lib.deserialize_keras_object(
-        json.loads(json_string), custom_objects=custom_objects
+        parse_json(json_string, "model_from_json"), custom_objects=custom_objects
     )
 
 

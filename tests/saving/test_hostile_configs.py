@@ -373,6 +373,14 @@ def test_special_values(tmp_path, value):
         load_keras(tmp_path, config)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a":' * 10**5 + "1" + "}" * 10**5, '{"a": 1, "a": 2}', "[]", "", '{"a": "\\ud800"}']
+)
+def test_json_by_itself(text):  # H36
+    with pytest.raises(keras.saving.SavedFileError, match="model_from_json"):
+        keras.models.model_from_json(text)
+
+
 @pytest.mark.parametrize("name", ["..", "a/b", "../../x", "a\\b", "", "n" * 100_000, "vars", "\0"])
 def test_names_of_layers(tmp_path, name):  # H35
     """A name is never a path: it is refused, or does no harm in a file written afterwards."""

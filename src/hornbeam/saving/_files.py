@@ -99,10 +99,9 @@ class Window(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - self.position))
         self.file.seek(self.start + self.position)
-        data = self.file.read(count)
-        view[: len(data)] = data
-        self.position += len(data)
-        return len(data)
+        count = self.file.readinto(view[:count])
+        self.position += count
+        return count
 
     def write(self, data):
         data = memoryview(data).cast("B")
