@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 from hornbeam import backend
 from hornbeam.backend import symbolic, tree
 from hornbeam.layers.core.input_layer import Input, InputLayer
@@ -75,26 +77,27 @@ def rebuild(cls, config):
         is_input = isinstance(operation, InputLayer)
         first[data["name"]] = 0 if is_input else len(operation._inbound_nodes)
         if data["inbound_nodes"]:
-            waiting[data["name"]] = list(data["inbound_nodes"])
-    while waiting:
-        progress = False
-        for name in list(waiting):
-            nodes = waiting[name]
+            waiting[data["name"]] = collections.deque(data["inbound_nodes"])
+    # A call waits for one tensor at a time, so that any order of the layers takes linear time.
+    pending, blocked = collections.deque(waiting), {}
+    while pending:
+        name = pending.popleft()
+        nodes = waiting[name]
+        try:
             while nodes:
-                arguments = _arguments(nodes[0], made, first)
-                if arguments is None:
-                    break
-                args, kwargs = arguments
+                args, kwargs = _arguments(nodes[0], made, first)
+                index = len(made[name]._inbound_nodes) - first[name]
                 made[name](*args, **kwargs)
-                nodes.pop(0)
-                progress = True
-            if not nodes:
-                del waiting[name]
-        if not progress:
-            raise ValueError(
-                "Functional: the config has nodes whose inputs are never made (a loop, or a "
-                f"disconnected graph): {sorted(waiting)}"
-            )
+                nodes.popleft()
+                pending.extend(blocked.pop((name, index), ()))
+            del waiting[name]
+        except _NotMade as missing:
+            blocked.setdefault(missing.args, []).append(name)
+    if waiting:
+        raise ValueError(
+            "Functional: the config has nodes whose inputs are never made (a loop, or a "
+            f"disconnected graph): {sorted(waiting)[:20]}"
+        )
 
     def find(reference):
         name, index, position = reference
@@ -128,40 +131,40 @@ def _map_references(find, x):
     return type(x)(_map_references(find, value) for value in x)
 
 
+class _NotMade(Exception):
+    """A call needs the tensor of a call (name, index) that was not made yet."""
+
+
 def _arguments(data, made, first):
-    """Arguments of a call with the tensors put in, or None while one of them is not made yet."""
+    """Arguments of a call with the tensors put in; `_NotMade` while one of them is missing."""
     if isinstance(data, list):  # the layout of Keras 1 and 2: [[name, node, tensor, kwargs], …]
         kwargs = data[0][3] if len(data[0]) > 3 else {}
         tensors = [_tensor(entry[:3], made, first) for entry in data]
-        if any(t is None for t in tensors):
-            return None
         return [tensors[0] if len(tensors) == 1 else tensors], kwargs
-    missing = False
 
     def revive(x):
-        nonlocal missing
         history = getattr(x, "_pre_serialization_keras_history", None)
         if not isinstance(x, backend.KerasTensor) or history is None:
             return x
-        tensor = _tensor(history, made, first)
-        missing = missing or tensor is None
-        return tensor
+        return _tensor(history, made, first)
 
     args = serialization_lib.deserialize_keras_object(data["args"])
     kwargs = serialization_lib.deserialize_keras_object(data["kwargs"])
     args, kwargs = tree.map_structure(revive, (list(args), dict(kwargs)))
-    if not missing and not symbolic.any_symbolic((args, kwargs)):
+    if not symbolic.any_symbolic((args, kwargs)):
         # it would run at once, with whatever sizes the file asks for
         raise ValueError(f"Functional: the config has a call without any tensor: {data!r:.200}")
-    return None if missing else (args, kwargs)
+    return args, kwargs
 
 
 def _tensor(history, made, first):
     name, index, position = history
     if name not in made:
         raise ValueError(f"Functional: the config refers to the unknown layer '{name}'")
-    nodes = made[name]._inbound_nodes[first[name] :]
-    return nodes[index].output_tensors[position] if index < len(nodes) else None
+    nodes = made[name]._inbound_nodes
+    if first[name] + index >= len(nodes):
+        raise _NotMade(name, index)
+    return nodes[first[name] + index].output_tensors[position]
 
 
 def cut(inputs, outputs):

@@ -330,6 +330,24 @@ def test_graphs_that_are_none(tmp_path):  # H36
         assert re.search("m.keras", str(info.value))
 
 
+def test_layers_in_the_worst_order(monkeypatch):
+    """The time to put a graph together does not grow with the square of its size."""
+    from hornbeam.models import functional_config
+
+    x = y = keras.Input((2,))
+    for _ in range(300):
+        y = layers.ReLU()(y)
+    model = keras.Model(x, y)
+    config = model.get_config()
+    config["layers"].reverse()
+    calls = []
+    real = functional_config._arguments
+    monkeypatch.setattr(functional_config, "_arguments", lambda *a: (calls.append(1), real(*a))[1])
+    again = keras.Model.from_config(config)
+    assert again.count_params() == 0 and len(again.layers) == 301
+    assert len(calls) < 700
+
+
 def test_a_call_without_tensors_does_not_run(tmp_path):
     """An op of constants would run while the model is built, with sizes from the file."""
     good = hostile.config_of("nested")
