@@ -30,6 +30,7 @@ class LayerState(Operation):
             "_metrics": [],
             "_seed_generators": [],
             "_losses": [],
+            "_changes": 0,  # how often an attribute was set: compiled calls go by it
         }
         is_variable = backend.Variable
         kinds = {
@@ -49,6 +50,7 @@ class LayerState(Operation):
         if tracker is None:
             self._initialize_tracker()
             tracker = self._tracker
+        self.__dict__["_changes"] += 1
         super().__setattr__(name, tracker.track(value))
 
     def __delattr__(self, name):

@@ -10,6 +10,7 @@ from hornbeam import backend
 from hornbeam.backend import symbolic
 from hornbeam.layers.calling import map_shapes
 from hornbeam.layers.layer import Layer
+from hornbeam.models import compiled_call
 from hornbeam.models import summary as summary_lib
 from hornbeam.models.training.trainer import Trainer
 from hornbeam.saving import object_registration, serialization_lib
@@ -58,6 +59,18 @@ class Model(Trainer, Layer):
     def _init_model(self, *args, **kwargs):
         Trainer.__init__(self)
         Layer.__init__(self, *args, **kwargs)
+
+    def __call__(self, *args, **kwargs):
+        single = compiled_call.single_array(args, kwargs)
+        if single is not None:
+            compiled = self.__dict__.get("_compiled_call")
+            if compiled is None:
+                compiled = compiled_call.CompiledCall(self, super().__call__)
+                self.__dict__["_compiled_call"] = compiled
+            outputs = compiled(*single)
+            if outputs is not None:
+                return outputs
+        return super().__call__(*args, **kwargs)
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(f"Model {type(self).__name__} does not implement `call()`")
