@@ -334,5 +334,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("memory_limit", &hb::memory_limit);
   m.def("set_memory_limit", &hb::set_memory_limit);
   m.def("arena_free_bytes", [] { return hb::ArenaPool::instance().free_bytes(); });
-  m.def("trim_memory", [] { hb::ArenaPool::instance().trim(); });
+  m.def("trim_memory", [] {
+    hb::ArenaPool::instance().trim();
+    hb::release_cached_blocks();
+  });
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 #include <string>
 
@@ -46,12 +48,61 @@ size_t round_up(size_t bytes, size_t multiple) {
   return (bytes + multiple - 1) / multiple * multiple;
 }
 
+#ifdef HB_POSIX_MEMORY
+// Large blocks given back, for the next one of the same size: the first touch of a fresh page costs
+// more than most kernels need for it. Never more than kMostBytes.
+class BlockCache {
+ public:
+  static BlockCache& instance() {
+    static BlockCache* const cache = [] {
+      auto* const c = new BlockCache;  // never deleted: buffers may end after static objects
+      pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
+                     [] { instance().mutex_.unlock(); });
+      return c;
+    }();
+    return *cache;
+  }
+
+  void* take(size_t size) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = free_.find(size);
+    if (found == free_.end()) return nullptr;
+    void* const block = found->second;
+    free_.erase(found);
+    bytes_ -= size;
+    return block;
+  }
+
+  bool keep(void* block, size_t size) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (size > kMostBytes - bytes_) return false;
+    free_.emplace(size, block);
+    bytes_ += size;
+    return true;
+  }
+
+  void clear() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [size, block] : free_) munmap(block, size);
+    free_.clear();
+    bytes_ = 0;
+  }
+
+ private:
+  static constexpr size_t kMostBytes = size_t(64) << 20;
+  std::mutex mutex_;
+  std::multimap<size_t, void*> free_;
+  size_t bytes_ = 0;
+};
+#endif
+
 // Memory of the system, or null. bytes <= SIZE_MAX / 2.
 void* system_allocate(size_t bytes) {
 #ifdef HB_POSIX_MEMORY
   if (bytes >= kHugePage) {
+    const size_t size = round_up(bytes, kHugePage);
+    if (void* const block = BlockCache::instance().take(size)) return block;
     // Map one huge page more than needed and cut the ends, so that the start is aligned to one.
-    const size_t page = size_t(sysconf(_SC_PAGESIZE)), size = round_up(bytes, page);
     void* map =
         mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) return nullptr;
@@ -71,7 +122,8 @@ void* system_allocate(size_t bytes) {
 void system_deallocate(void* memory, size_t bytes) {
 #ifdef HB_POSIX_MEMORY
   if (bytes >= kHugePage) {
-    munmap(memory, round_up(bytes, size_t(sysconf(_SC_PAGESIZE))));
+    const size_t size = round_up(bytes, kHugePage);
+    if (!BlockCache::instance().keep(memory, size)) munmap(memory, size);
     return;
   }
 #endif
@@ -100,10 +152,17 @@ void* try_allocate(size_t bytes) {
 
 }  // namespace
 
+void release_cached_blocks() {
+#ifdef HB_POSIX_MEMORY
+  BlockCache::instance().clear();
+#endif
+}
+
 void* allocate(size_t bytes) {
   void* memory = try_allocate(bytes);
   if (!memory) {
     ArenaPool::instance().trim();
+    release_cached_blocks();
     memory = try_allocate(bytes);
   }
   if (memory) return memory;

@@ -9,9 +9,11 @@
 namespace hb {
 
 // 64-byte aligned memory. Throws OutOfMemory with the bytes asked and in use. Blocks of 2 MiB and
-// more are zero pages of the system, huge ones where it has them.
+// more ask the system for huge pages; up to 64 MiB of them are kept for the next of the same size.
 void* allocate(size_t bytes);
 void deallocate(void* memory, size_t bytes);  // `bytes` as in allocate; null is allowed
+
+void release_cached_blocks();  // gives the kept ones back to the system
 
 size_t memory_in_use();
 size_t memory_peak();

@@ -35,18 +35,21 @@ TEST(allocate_alignment_and_counters) {
   CHECK(memory_peak() == before);
 }
 
-TEST(allocate_large_is_zero_and_separate) {
-  void* blocks[8];
-  for (void*& block : blocks) {
-    block = allocate(3 * kMiB + 100);
-    CHECK(static_cast<char*>(block)[3 * kMiB + 99] == 0);
-    std::memset(block, int(&block - blocks), 3 * kMiB + 100);
-  }
-  for (void*& block : blocks) {
-    const auto* bytes = static_cast<char*>(block);
-    CHECK(bytes[0] == &block - blocks && bytes[3 * kMiB + 99] == &block - blocks);
-    deallocate(block, 3 * kMiB + 100);
-  }
+TEST(large_blocks_are_separate_and_come_back) {
+  const size_t bytes = (size_t(5) << 20) + 3;
+  auto* a = static_cast<char*>(allocate(bytes));
+  auto* b = static_cast<char*>(allocate(bytes));
+  for (size_t i = 0; i < bytes; i += 4096) a[i] = 1, b[i] = 2;
+  a[bytes - 1] = 1, b[bytes - 1] = 2;
+  for (size_t i = 0; i < bytes; i += 4096) CHECK(a[i] == 1 && b[i] == 2);
+  const size_t before = memory_in_use();
+  deallocate(a, bytes);
+  CHECK(memory_in_use() == before - bytes);
+  auto* again = static_cast<char*>(allocate(bytes));  // kept for the next one of that size
+  CHECK(again == a);
+  deallocate(again, bytes);
+  deallocate(b, bytes);
+  release_cached_blocks();
 }
 
 TEST(out_of_memory) {
