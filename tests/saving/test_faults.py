@@ -79,8 +79,15 @@ def value_in(path):
     return values.pop()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("m.keras", errno.ENOSPC),
+        ("m.keras", errno.EIO),
+        ("m.h5", errno.ENOSPC),
+        ("m.weights.h5", errno.ENOSPC),
+    ],
+)
 def test_every_call_fails_once(tmp_path, monkeypatch, name, code):
     old, new = model(1.0), model(2.0)
     path = tmp_path / name
@@ -189,7 +196,9 @@ def kill_savers(folder, rounds):
         FORMATS[os.path.basename(path)](models[0], path)
     random.seed(0)
     seen, leftovers = set(), 0
-    for _ in range(rounds):
+    for done in range(10 * rounds):
+        if done >= rounds and leftovers and len(seen) == 2:
+            break  # on a slow disk it takes longer to see both
         child = os.fork()
         if child == 0:
             try:

@@ -1,6 +1,7 @@
 """What is saved comes back: weights, state of the optimizer, configuration, sharing, own classes."""
 
 import json
+import os
 import zipfile
 
 import common
@@ -319,6 +320,37 @@ def test_containers_in_layers(tmp_path):
     } <= {*names}  # fmt: skip
     again.load_weights(tmp_path / "m.weights.h5")
     assert_same(model, again)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Words(keras.Layer):
+    """Keeps a vocabulary beside the weights, as lookup layers do."""
+
+    words = ()
+
+    def call(self, x):
+        return x
+
+    def save_assets(self, folder):
+        with open(os.path.join(folder, "vocabulary.txt"), "w", encoding="utf-8") as f:
+            f.write("\n".join(self.words))
+
+    def load_assets(self, folder):
+        with open(os.path.join(folder, "vocabulary.txt"), encoding="utf-8") as f:
+            self.words = tuple(f.read().split("\n"))
+
+
+def test_assets(tmp_path):
+    inner = keras.Sequential([layers.Input((4,)), Words(), Words(), layers.Dense(2)])
+    inner.layers[0].words, inner.layers[1].words = ("a", "grün"), ("b",)
+    model = keras.Sequential([layers.Input((4,)), inner])
+    again = through(model, tmp_path / "m.keras")
+    assert [layer.words for layer in again.layers[0].layers[:2]] == [("a", "grün"), ("b",)]
+    with zipfile.ZipFile(tmp_path / "m.keras") as z:
+        assert z.namelist()[3:] == [
+            "assets/layers/sequential/layers/words/vocabulary.txt",
+            "assets/layers/sequential/layers/words_1/vocabulary.txt",
+        ]
 
 
 def test_classes_given_by_the_caller(tmp_path):
