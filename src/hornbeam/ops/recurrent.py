@@ -2,7 +2,8 @@
 
 The gradient of the loop alone would compute the gates again and add up the gradient of the
 recurrent kernel step by step. Here the gates are kept, the backward loop holds one matrix product,
-and the kernel's gradient is one product over all steps at the end.
+and the kernel's gradient is one product over all steps at the end. Both loops have kernels
+(csrc/ops/recurrent.cc).
 """
 
 from __future__ import annotations
@@ -51,17 +52,15 @@ def _over_all_steps(x):
     return OPS["reshape"](x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
-@lstm_sequence.gradient
-def _(op, dhs, dcs, dgates):
-    projected, h0, c0, kernel = op.inputs
-    hs, cs, gates = op.outputs
+def _lstm_backwards(gates, cs, c, kernel, dhs, dcs=None, dgates=None):
+    """Gradients of the projected inputs and of the first states."""
     backwards = OPS["transpose"](kernel)
 
     def step(carry, x):
         dh, dc = carry
         i, f, g, o = OPS["split"](x["gates"], 4, axis=-1)
         tanh_c = OPS["tanh"](x["c"])
-        dh = dh + x["dh"] if "dh" in x else dh
+        dh = dh + x["dh"]
         dc = dc + x["dc"] if "dc" in x else dc
         dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
         di, df, dg, do = dc * g, dc * x["c_before"], dc * i, dh * tanh_c
@@ -72,11 +71,27 @@ def _(op, dhs, dcs, dgates):
         dz = OPS["concatenate"](parts, axis=-1)
         return (OPS["matmul"](dz, backwards), dc * f), dz
 
-    xs = {"gates": gates, "c": cs, "c_before": _before(c0, cs)}
-    given = zip(("dh", "dc", "dgates"), (dhs, dcs, dgates), op.missing, strict=True)
-    xs.update((name, d) for name, d, missing in given if not missing)
-    zero = OPS["zeros_like"](h0)
+    xs = {"gates": gates, "c": cs, "c_before": _before(c, cs), "dh": dhs}
+    xs.update((name, d) for name, d in (("dc", dcs), ("dgates", dgates)) if d is not None)
+    zero = OPS["zeros_like"](c)
     (dh0, dc0), dz = OPS["scan"](step, (zero, zero), xs, reverse=True)
+    return dz, dh0, dc0
+
+
+@op(inputs=("gates", "cs", "c", "kernel", "dhs", "dcs"), kernel="lstm_sequence_grad")
+def _lstm_sequence_grad(gates, cs, c, kernel, dhs, dcs=None):
+    return _lstm_backwards(gates, cs, c, kernel, dhs, dcs)
+
+
+@lstm_sequence.gradient
+def _(op, dhs, dcs, dgates):
+    projected, h0, c0, kernel = op.inputs
+    hs, cs, gates = op.outputs
+    if op.missing[2]:
+        dcs = None if op.missing[1] else dcs
+        dz, dh0, dc0 = _lstm_sequence_grad(gates, cs, c0, kernel, dhs, dcs)
+    else:  # in a gradient of the gradient
+        dz, dh0, dc0 = _lstm_backwards(gates, cs, c0, kernel, dhs, dcs, dgates)
     all_h = _over_all_steps(_before(h0, hs))
     return dz, dh0, dc0, OPS["matmul"](OPS["transpose"](all_h), _over_all_steps(dz))
 
@@ -111,15 +126,13 @@ def gru_sequence(projected, h, kernel, bias):
     return OPS["scan"](step, h, projected)[1]
 
 
-@gru_sequence.gradient
-def _(op, dhs, dparts):
-    projected, h0, kernel, bias = op.inputs
-    hs, parts = op.outputs
+def _gru_backwards(parts, hs, h, kernel, dhs, dparts=None):
+    """Gradients of the projected inputs, of the states' part of the gates, of the first state."""
     backwards = OPS["transpose"](kernel)
 
     def step(dh, x):
         z, r, n, h_n = OPS["split"](x["parts"], 4, axis=-1)
-        dh = dh + x["dh"] if "dh" in x else dh
+        dh = dh + x["dh"]
         dz, dn = dh * (x["h_before"] - n), dh * (1.0 - z)
         more = OPS["split"](x["dparts"], 4, axis=-1) if "dparts" in x else None
         if more is not None:
@@ -133,10 +146,25 @@ def _(op, dhs, dparts):
         dx = OPS["concatenate"]([d_z, d_r, d_n], axis=-1)
         return dh * z + OPS["matmul"](inner, backwards), (dx, inner)
 
-    h_before = _before(h0, hs)
-    xs = {"parts": parts, "h_before": h_before}
-    given = zip(("dh", "dparts"), (dhs, dparts), op.missing, strict=True)
-    xs.update((name, d) for name, d, missing in given if not missing)
-    dh0, (dx, inner) = OPS["scan"](step, OPS["zeros_like"](h0), xs, reverse=True)
-    all_h, inner = _over_all_steps(h_before), _over_all_steps(inner)
+    xs = {"parts": parts, "h_before": _before(h, hs), "dh": dhs}
+    if dparts is not None:
+        xs["dparts"] = dparts
+    dh0, (dx, inner) = OPS["scan"](step, OPS["zeros_like"](h), xs, reverse=True)
+    return dx, inner, dh0
+
+
+@op(kernel="gru_sequence_grad")
+def _gru_sequence_grad(parts, hs, h, kernel, dhs):
+    return _gru_backwards(parts, hs, h, kernel, dhs)
+
+
+@gru_sequence.gradient
+def _(op, dhs, dparts):
+    projected, h0, kernel, bias = op.inputs
+    hs, parts = op.outputs
+    if op.missing[1]:
+        dx, inner, dh0 = _gru_sequence_grad(parts, hs, h0, kernel, dhs)
+    else:  # in a gradient of the gradient
+        dx, inner, dh0 = _gru_backwards(parts, hs, h0, kernel, dhs, dparts)
+    all_h, inner = _over_all_steps(_before(h0, hs)), _over_all_steps(inner)
     return dx, dh0, OPS["matmul"](OPS["transpose"](all_h), inner), OPS["sum"](inner, axis=0)
