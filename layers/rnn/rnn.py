@@ -135,7 +135,8 @@ class RNN(Layer):
         """How to compute: one step, all steps at once (or None), and on what.
 
         A step is `(input, states)` → `(output, states)`; all steps are `(inputs, states)` →
-        `(outputs, states)` with time as the first axis, or None; the inputs have it first too.
+        `(outputs, states)` with time as the first axis, or None; the inputs have it first too, in
+        the order of the steps.
         """
         cell = self.cell
         own = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
@@ -145,7 +146,8 @@ class RNN(Layer):
                 masks = cell.dropout_masks(batch, dtype, training)
                 if masks[0] is not None:
                     sequences = sequences * ops.expand_dims(masks[0], 1)
-                projected = cell.project(sequences)
+                # Rearranged before the product, whose result is larger.
+                projected = cell.project(self._in_order_of_steps(sequences))
                 recurrence = cell.recurrence()
 
             def step(x, states):
@@ -153,7 +155,7 @@ class RNN(Layer):
                 new = recurrence(x, states, carried)
                 return new[0], new
 
-            return step, cell.whole_sequence if masks[1] is None else None, _time_first(projected)
+            return step, cell.whole_sequence if masks[1] is None else None, projected
         # Random masks are drawn here, once: the body of a loop has no state of its own.
         cells = list(_recurrent_cells(cell))
         for c in cells:
@@ -165,16 +167,16 @@ class RNN(Layer):
             return output, list(new) if tree.is_nested(new) else [new]
 
         self.__dict__["_masked_cells"] = cells
-        return step_of_cell, None, _time_first(sequences)
+        return step_of_cell, None, self._in_order_of_steps(sequences)
+
+    def _in_order_of_steps(self, sequences):
+        xs = _time_first(sequences)
+        return ops.flip(xs, axis=0) if self.go_backwards else xs
 
     def _loop(self, step, whole, xs, states, mask, zero_start):
         """(last output, outputs (batch, time, …) or None, last states)."""
-        if self.go_backwards:
-            xs = ops.flip(xs, axis=0)
         if mask is not None:
-            mask = ops.transpose(ops.cast(mask, "bool"))
-            if self.go_backwards:
-                mask = ops.flip(mask, axis=0)
+            mask = self._in_order_of_steps(ops.cast(mask, "bool"))
         # The output of the cells of this package is their first state, so that it needs no place
         # in the loop of its own (if masked steps repeat it, from a start at zero).
         cell = self.cell

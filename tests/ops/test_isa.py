@@ -15,7 +15,8 @@ LEVELS = ["baseline", "avx2", "avx512", "amx"]
 @pytest.mark.parametrize("level", LEVELS[: LEVELS.index(_core.isa_level())])
 def test_level(level):
     folder = pathlib.Path(__file__).parent
-    tests = [f"{folder}/test_forward.py::test_values", f"{folder}/test_accuracy.py"]
+    names = ["test_forward.py::test_values", "test_accuracy.py", "test_recurrent.py"]
+    tests = [f"{folder}/{name}" for name in names]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
         env=os.environ | {"HORNBEAM_ISA": level},

@@ -32,17 +32,25 @@ def gru_loop(projected, h, kernel, bias):
     return (ops.stack(hs),)
 
 
-def arguments(gates, steps=4, batch=3, units=2):
+def arguments(gates, steps=4, batch=3, units=2, dtype="float64"):
     r = np.random.default_rng(0)
     state, n = (batch, units), gates * units
     shapes = [(steps, batch, n), state]
     shapes += [state, (units, n)] if gates == 4 else [(units, n), (n,)]
-    return [ops.convert_to_tensor(r.normal(size=s)) for s in shapes]
+    return [ops.convert_to_tensor(r.normal(size=s).astype(dtype)) for s in shapes]
 
 
 def loss(fn, xs, outputs):
     results = fn(*xs)
     return sum(ops.sum(ops.sin(results[k] * (k + 1.0))) for k in outputs)
+
+
+def value_and_gradients(fn, xs, outputs):
+    with keras.GradientTape() as tape:
+        for x in xs:
+            tape.watch(x)
+        value = loss(fn, xs, outputs)
+    return [value, *tape.gradient(value, list(xs))]
 
 
 LSTM = (recurrent.lstm_sequence, lstm_loop, 4)
@@ -56,11 +64,7 @@ def test_a_sequence_is_the_loop(compiled, kind, outputs):
 
     def values(fn):
         def run(*xs):
-            with keras.GradientTape() as tape:
-                for x in xs:
-                    tape.watch(x)
-                value = loss(fn, xs, outputs)
-            return [value, *tape.gradient(value, list(xs))]
+            return value_and_gradients(fn, xs, outputs)
 
         return (keras.function(run) if compiled else run)(*xs)
 
@@ -84,3 +88,36 @@ def test_second_derivatives(kind):
         return outer.gradient(total, kernel)
 
     np.testing.assert_allclose(second(kind[0]), second(kind[1]), rtol=1e-8, atol=1e-10)
+
+
+# (steps, batch, units): one vector and less, several blocks of units with a rest, tasks of unequal
+# size, sums longer than one pass of the product, one row, one step
+SIZES = [(3, 2, 1), (2, 7, 16), (3, 33, 40), (5, 100, 24), (2, 9, 130), (1, 1, 33)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("kind,outputs", [(LSTM, (0, 1)), (LSTM, (1,)), (GRU, (0,))])
+@pytest.mark.parametrize("dtype,tolerance", [("float32", 2e-5), ("float64", 1e-12)])
+def test_kernels_compute_the_compositions(dtype, tolerance, kind, outputs, size):
+    # Gradients against those that the tape finds in the composition itself, in float64.
+    xs = arguments(kind[2], *size, dtype=dtype)
+    exact = value_and_gradients(kind[0].function, [ops.cast(x, "float64") for x in xs], outputs)
+    for mine, theirs in zip(value_and_gradients(kind[0], xs, outputs), exact, strict=True):
+        assert mine.dtype == dtype
+        scale = np.abs(theirs.numpy()).max()
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * (scale + 1))
+    # ... and what is kept for the gradients
+    for mine, theirs in zip(kind[0](*xs), kind[0].function(*xs), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
+def test_rows_do_not_depend_on_the_batch(kind):
+    # A row has the same bits whichever rows share its task: what makes threads invisible.
+    xs = arguments(kind[2], 4, 50, 24, dtype="float32")
+    batched = kind[2] - 1  # inputs before the weights
+    whole = [x.numpy() for x in kind[0](*xs)]
+    for first, last in [(0, 1), (3, 20), (20, 50)]:
+        part = [xs[0][:, first:last], *(x[first:last] for x in xs[1:batched]), *xs[batched:]]
+        for mine, theirs in zip(kind[0](*part), whole, strict=True):
+            np.testing.assert_array_equal(mine, theirs[:, first:last])
