@@ -25,6 +25,7 @@ from hornbeam.ops.activation import sparse_sigmoid as sparse_sigmoid
 from hornbeam.ops.activation import squareplus as squareplus
 from hornbeam.ops.activation import tanh_shrink as tanh_shrink
 from hornbeam.ops.activation import threshold as threshold
+from hornbeam.ops.attention import dot_product_attention as dot_product_attention
 from hornbeam.ops.control import associative_scan as associative_scan
 from hornbeam.ops.control import cond as cond
 from hornbeam.ops.control import fori_loop as fori_loop
@@ -223,7 +224,6 @@ from hornbeam.ops.logic import signbit as signbit
 from hornbeam.ops.nn import batch_normalization as batch_normalization
 from hornbeam.ops.nn import binary_crossentropy as binary_crossentropy
 from hornbeam.ops.nn import categorical_crossentropy as categorical_crossentropy
-from hornbeam.ops.nn import dot_product_attention as dot_product_attention
 from hornbeam.ops.nn import layer_normalization as layer_normalization
 from hornbeam.ops.nn import log_softmax as log_softmax
 from hornbeam.ops.nn import normalize as normalize

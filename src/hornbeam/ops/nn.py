@@ -1,10 +1,10 @@
-"""Softmax, normalisation, cross entropy and attention."""
+"""Softmax, normalisation and cross entropy."""
 
 from __future__ import annotations
 
 from hornbeam import backend
 from hornbeam.backend.registry import op
-from hornbeam.ops import creation, index, joining, shapes
+from hornbeam.ops import creation, index, shapes
 from hornbeam.ops._common import canonical_axis
 from hornbeam.ops.shapes import ordered_axes
 
@@ -446,67 +446,3 @@ def binary_crossentropy(target, output, from_logits=False):
         return OPS["maximum"](output, 0) - output * target + tail
     output = OPS["clip"](output, backend.epsilon(), 1 - backend.epsilon())
     return -(target * OPS["log"](output) + (1 - target) * OPS["log"](1 - output))
-
-
-# ------------------------------------------------------------------ attention
-
-
-@op(inputs=("query", "key", "value", "bias", "mask"))
-def dot_product_attention(
-    query,
-    key,
-    value,
-    bias=None,
-    mask=None,
-    scale=None,
-    is_causal=False,
-    flash_attention=None,
-    attn_logits_soft_cap=None,
-):
-    """softmax(query key^T * scale + bias) value, per head.
-
-    Vaswani et al., "Attention is all you need", 2017, equation 1.
-
-    Args:
-        query: (batch, T, heads, features). key, value: (batch, S, key heads, features), where the
-            number of heads is a multiple of the number of key heads.
-        bias: added to the scores, broadcastable to (batch, heads, T, S).
-        mask: where False, no attention; broadcastable to (batch, heads, T, S).
-        scale: 1 / sqrt(features) if None.
-        is_causal: position t attends to positions up to t only.
-        attn_logits_soft_cap: scores are limited to cap * tanh(scores / cap).
-
-    Returns:
-        (batch, T, heads, features).
-    """
-    query, key, value = (_float(t) for t in (query, key, value))
-    if query.ndim != 4 or key.ndim != 4 or value.ndim != 4:
-        raise ValueError(
-            "dot_product_attention: expected (batch, length, heads, features) three times, got "
-            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
-        )
-    heads, key_heads, features = query.shape[2], key.shape[2], query.shape[3]
-    if heads % key_heads:
-        raise ValueError(
-            f"dot_product_attention: expected a multiple of the {key_heads} key heads, got {heads}"
-        )
-    if heads != key_heads:
-        key = joining.repeat(key, heads // key_heads, axis=2)
-        value = joining.repeat(value, heads // key_heads, axis=2)
-    scale = features**-0.5 if scale is None else scale
-    scores = OPS["einsum"]("btnh,bsnh->bnts", query, key) * scale
-    if attn_logits_soft_cap is not None:
-        scores = OPS["tanh"](scores / attn_logits_soft_cap) * attn_logits_soft_cap
-    if bias is not None:
-        scores = scores + bias
-    t, s = scores.shape[-2:]
-    keep = None if mask is None else backend.cast(backend.convert_to_tensor(mask), "bool")
-    if is_causal:
-        causal = OPS["greater_equal"](
-            shapes.reshape(creation.iota(t), (t, 1)), shapes.reshape(creation.iota(s), (1, s))
-        )
-        keep = causal if keep is None else OPS["logical_and"](keep, causal)
-    if keep is not None:
-        lowest = -3e4 if scores.dtype == "float16" else -1e30
-        scores = OPS["where"](keep, scores, backend.convert_to_tensor(lowest, scores.dtype))
-    return OPS["einsum"]("bnts,bsnh->btnh", _softmax(scores), value)
