@@ -10,9 +10,9 @@
 // gradient, which computes p again: two numbers per query, and the very bits of the forward pass.
 //
 // Layout. Q [B, T, N, H], K [B, S, M, H], V [B, S, M, E] as layers have them, M a divisor of N;
-// blocks of them are copied next to each other, so no stride of the whole tensors reaches a product.
-// Scores are kept transposed: a row per key, queries in the lanes. So maxima, sums and corrections
-// are vertical, and what one product writes is what the next one reads: s^T = K Q^T,
+// blocks of them are copied next to each other, so no stride of the whole tensors reaches a
+// product. Scores are kept transposed: a row per key, queries in the lanes. So maxima, sums and
+// corrections are vertical, and what one product writes is what the next one reads: s^T = K Q^T,
 // y^T += V^T p^T, dp^T = V dy^T, dQ^T += K^T ds^T have queries in the lanes, dV += p^T dy and
 // dK += ds^T Q features. One register kernel does all seven: rows of its left operand are scalars
 // at any two strides.
@@ -24,8 +24,8 @@
 //
 // Split. Forward: a task for each (batch, head, up to 128 queries). Gradient: a task for each
 // (batch, key head, part of the key blocks), which owns its dK and dV; the parts' dQ are summed in
-// order. There are several parts only where batch and heads alone make few tasks. All by sizes: bits
-// do not depend on threads.
+// order. There are several parts only where batch and heads alone make few tasks. All by sizes:
+// bits do not depend on threads.
 //
 // Floor: 2 T S (H + E) operations forward and 2 T S (3 H + 2 E) backward at the processor's FMA
 // peak.
@@ -37,7 +37,7 @@
 HB_KERNELS_BEGIN
 
 constexpr int kLane = kLanes<float>;
-constexpr int64_t kBlock = 128;        // most keys of a block, queries of a group
+constexpr int64_t kBlock = 128;           // most keys of a block, queries of a group
 constexpr int64_t kWideTile = 2 * kLane;  // queries of a tile
 constexpr int64_t kFewTasks = 8;
 // A masked score. Not quite -1e30, which a bias may hold: such a score has a gradient.
@@ -155,9 +155,9 @@ struct Tile4 {  // of batch b and head n: queries [q, q + nq), keys [s, s + ns)
 
 struct AttentionShape {
   int64_t batch, queries, keys, heads, key_heads, group, h, e;
-  int64_t tile;            // queries of a tile: lanes
-  int64_t width, groups;   // queries of a group
-  int64_t block, blocks;   // keys of a block
+  int64_t tile;           // queries of a tile: lanes
+  int64_t width, groups;  // queries of a group
+  int64_t block, blocks;  // keys of a block
   float scale;
   bool causal;
   Extra bias, mask;
@@ -546,8 +546,7 @@ struct AttentionGrad {
     p.scratch_bytes = worker_bytes * size_t(num_threads()) + shared_dq_bytes();
   }
   size_t shared_dq_bytes() const {
-    return parts == 1 ? 0
-                      : size_t(parts * z.batch * z.key_heads) * dq_floats * sizeof(float);
+    return parts == 1 ? 0 : size_t(parts * z.batch * z.key_heads) * dq_floats * sizeof(float);
   }
 
   void run(const Call& c) const {

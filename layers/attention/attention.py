@@ -57,6 +57,11 @@ class Attention(Layer):
         both = both if self.scale is None else self.scale * both
         return self.concat_score_weight * ops.sum(ops.tanh(both), axis=-1)
 
+    def _is_dot_product(self, query):
+        """Whether the scores are those of `ops.dot_product_attention`."""
+        own = type(self)._calculate_scores is Attention._calculate_scores
+        return own and self.score_mode == "dot" and len(query.shape) == 3
+
     def call(
         self,
         inputs,
@@ -69,22 +74,33 @@ class Attention(Layer):
         query, value = inputs[:2]
         key = inputs[2] if len(inputs) > 2 else value
         query_mask, value_mask = mask[:2] if mask else (None, None)
-        scores = self._calculate_scores(query, key)
         allowed = None
         if value_mask is not None:
             allowed = ops.expand_dims(ops.cast(value_mask, "bool"), -2)
         if use_causal_mask:
-            row = ops.reshape(ops.arange(scores.shape[-2], dtype="int32"), (1, -1, 1))
-            column = ops.reshape(ops.arange(scores.shape[-1], dtype="int32"), (1, 1, -1))
+            row = ops.reshape(ops.arange(query.shape[-2], dtype="int32"), (1, -1, 1))
+            column = ops.reshape(ops.arange(key.shape[-2], dtype="int32"), (1, 1, -1))
             causal = ops.greater_equal(row, column)
             allowed = causal if allowed is None else ops.logical_and(allowed, causal)
-        if allowed is not None:
-            far = 65504.0 if scores.dtype == "float16" else 1.0e9
-            scores = ops.where(allowed, scores, scores - far)
-        weights = ops.softmax(scores, axis=-1)
-        if training and self.dropout > 0:
-            weights = random.dropout(weights, self.dropout, seed=self.seed_generator)
-        outputs = ops.matmul(weights, value)
+        far = 65504.0 if query.dtype == "float16" else 1.0e9
+        drops = training and self.dropout > 0
+        if self._is_dot_product(query) and not drops and not return_attention_scores:
+            bias = None
+            if value_mask is not None:  # (B, heads: 1, T or 1, S)
+                bias = ops.expand_dims(ops.cast(ops.where(allowed, 0.0, -far), query.dtype), 1)
+            scaled = query if self.scale is None else query * self.scale
+            q, k, v = (ops.expand_dims(x, 2) for x in (scaled, key, value))
+            causal = use_causal_mask and bias is None  # every query sees a key: the far ones are 0
+            outputs = ops.dot_product_attention(q, k, v, bias=bias, scale=1.0, is_causal=causal)
+            outputs, weights = ops.squeeze(outputs, 2), None
+        else:
+            scores = self._calculate_scores(query, key)
+            if allowed is not None:
+                scores = ops.where(allowed, scores, scores - far)
+            weights = ops.softmax(scores, axis=-1)
+            if drops:
+                weights = random.dropout(weights, self.dropout, seed=self.seed_generator)
+            outputs = ops.matmul(weights, value)
         if query_mask is not None:
             visible = ops.expand_dims(ops.cast(query_mask, "bool"), -1)
             outputs = ops.where(visible, outputs, ops.zeros_like(outputs))

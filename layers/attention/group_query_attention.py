@@ -87,11 +87,11 @@ class GroupQueryAttention(MultiHeadAttention):
     def _heads(self, projection):
         return self.num_key_value_heads if projection in ("key", "value") else self._num_heads
 
-    def _compute_attention(self, query, key, value, *args, **kwargs):
+    def _share_heads(self, key, value):
         repeats = self.num_query_heads // self.num_key_value_heads
         if repeats > 1:
             key, value = ops.repeat(key, repeats, axis=2), ops.repeat(value, repeats, axis=2)
-        return super()._compute_attention(query, key, value, *args, **kwargs)
+        return key, value
 
     def get_config(self):
         config = super().get_config()

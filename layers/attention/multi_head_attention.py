@@ -259,11 +259,16 @@ class MultiHeadAttention(Layer):
                 query, key, value, mask=attention_mask, scale=1.0 / math.sqrt(self._key_dim)
             )
             return outputs, None
+        key, value = self._share_heads(key, value)
         query = query * (1.0 / math.sqrt(self._key_dim))
         scores = ops.einsum(self._scores_equation, key, query)
         scores = self._softmax(scores, mask=attention_mask)
         weights = self._dropout_layer(scores, training=training) if drops else scores
         return ops.einsum(self._combine_equation, weights, value), scores
+
+    def _share_heads(self, key, value):
+        """Keys and values with as many heads as the query."""
+        return key, value
 
     def _compute_attention_mask(
         self,

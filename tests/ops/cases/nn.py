@@ -1,7 +1,7 @@
 """Cases of softmax, normalisation, cross entropy, attention and pooling."""
 
 import numpy as np
-from support.op_case import FLOATS, OpCase, distinct, integers, normal, uniform
+from support.op_case import FLOATS, OpCase, booleans, distinct, integers, normal, uniform
 
 EPS = 1e-3
 
@@ -66,10 +66,11 @@ def binary(target, output, from_logits=False):
     return -(target * np.log(p) + (1 - target) * np.log(1 - p))
 
 
-def attention(q, k, v, is_causal=False):
+def attention(q, k, v, bias=0, mask=True, is_causal=False, scale=None):
     repeat = q.shape[2] // k.shape[2]
     k, v = np.repeat(k, repeat, 2), np.repeat(v, repeat, 2)
-    scores = np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
+    scores = np.einsum("btnh,bsnh->bnts", q, k) * (scale or q.shape[-1] ** -0.5)
+    scores = np.where(mask, scores + bias, -1e30)
     if is_causal:
         scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -1e30)
     return np.einsum("bnts,bsnh->btnh", softmax(scores), v)
@@ -126,6 +127,17 @@ FUNCTIONS = [
            reference=attention, tolerance=4, second=False),
     OpCase("dot_product_attention", [normal(1, 4, 2, 3)] * 3, dict(is_causal=[True]),
            reference=attention, label="causal", tolerance=4, second=False),
+    OpCase("dot_product_attention",
+           [normal(1, 3, 2, 2), normal(1, 4, 1, 2), normal(1, 4, 1, 3), normal(2, 1, 4),
+            booleans(1, 1, 3, 4)],
+           dict(scale=[0.3]), reference=attention, label="masked", tolerance=4,
+           differentiable=[0, 1, 2, 3]),
+    OpCase("dot_product_attention", [normal(2, 70, 2, 20), normal(2, 150, 2, 20),
+           normal(2, 150, 2, 20)], dict(is_causal=[False, True]), reference=attention,
+           label="tiles", tolerance=4, differentiable=False, errors=(
+               ((np.ones((1, 2, 3), "float32"),) * 3, {}, ValueError, "expected .batch, length"),
+               ((np.ones((1, 2, 3, 4), "float32"), *[np.ones((1, 2, 2, 4), "float32")] * 2), {},
+                ValueError, "expected a multiple of the 2 key heads, got 3"))),
 ]  # fmt: skip
 
 
