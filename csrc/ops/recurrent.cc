@@ -22,6 +22,11 @@
 // The floor of a step is its product at the rate of the register kernel and 5 (LSTM) or 3 (GRU)
 // transcendental functions per unit; W is read from L2 once per step and task, which is why a task
 // has up to kTaskRows rows.
+//
+// Measured on one Zen 5 core, float32, AVX-512, batch 32 (share of the rate of a large matmul
+// there, counting the product only; without the functions a forward step would reach 84 and 71 %):
+//   LSTM, 128 units   forward 75 %   backward 78 %
+//   GRU, 64 units     forward 61 %   backward 64 %
 #include "ops/gemm.h"
 #include "ops/rowwise.h"
 
@@ -131,23 +136,35 @@ struct Recurrent {
     }
   }
 
-  // The forward pass: at every step, with h[r, :] before it in `first` or `hs`, f(row of the step,
-  // unit, count, z) for vectors of units, where z[gate * NR] is h W.
-  template <class F>
-  void each_gate(const T* w, const T* first, const T* hs, void* scratch, const F& f) const {
+  // The forward pass: at every step, f(at, z), then h(at) for vectors of units, where z[gate * NR]
+  // is h W. Two loops: what h computes waits for all of f, and a processor looks ahead over a few
+  // iterations only.
+  struct At {
+    int64_t row;       // of the step, in [0, steps * batch)
+    const T* before;   // the row of h before the step
+    int64_t u, count;  // units [u, u + count)
+  };
+  template <class F, class H>
+  void each_gate(const T* w, const T* first, const T* hs, void* scratch, const F& f,
+                 const H& h) const {
     run(w, scratch, [&](const Task& t) {
       const int64_t ld = gates * kNr;
       for (int64_t s = 0; s < steps; ++s) {
-        const T* before = s ? hs + (s - 1) * batch * units : first;
-        pack_rows_of(t, before + t.row * units);
+        const T* before = (s ? hs + (s - 1) * batch * units : first) + t.row * units;
+        const int64_t row = s * batch + t.row;
+        pack_rows_of(t, before);
         for (int64_t b = 0; b < blocks; ++b) {
-          const int64_t n = min64(kNr, units - b * kNr);
+          const int64_t u = b * kNr, n = min64(kNr, units - u);
           for (int64_t g = 0; g < gates; ++g)
             multiply(t, b * gates + g, n, t.z + g * kNr, ld, false);
           for (int64_t r = 0; r < t.m; ++r) {
             each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              f(s * batch + t.row + r, before + (t.row + r) * units, b * kNr + i, count,
-                t.z + r * ld + i);
+              f(At{row + r, before + r * units, u + i, count}, t.z + r * ld + i);
+            });
+          }
+          for (int64_t r = 0; r < t.m; ++r) {
+            each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+              h(At{row + r, before + r * units, u + i, count});
             });
           }
         }
@@ -193,27 +210,31 @@ struct LstmSequence : Recurrent<T> {
     const int64_t units = this->units, ahead = this->batch * units;
     const T *x = input<T>(call, 0), *c0 = input<T>(call, 2);
     T *hs = output<T>(call, 0), *cs = output<T>(call, 1), *gates = output<T>(call, 2);
-    this->each_gate(input<T>(call, 3), input<T>(call, 1), hs, call.scratch,
-                    [&](int64_t row, const T*, int64_t u, int64_t count, const T* z)
-                        __attribute__((always_inline)) {
-                          const T* xr = x + row * 4 * units + u;
-                          T* gr = gates + row * 4 * units + u;
-                          const int64_t at = row * units + u;
-                          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
-                            return load(z + g * kNr) + load_n(xr + g * units, count, T(0));
-                          };
-                          const Vec<T> i = vsigmoid<T>(gate(0)), f = vsigmoid<T>(gate(1));
-                          const Vec<T> g = vtanh<T>(gate(2)), o = vsigmoid<T>(gate(3));
-                          const Vec<T> before =
-                              load_n(at < ahead ? c0 + at : cs + at - ahead, count, T(0));
-                          const Vec<T> c = f * before + i * g;
-                          store_n(gr, i, count);
-                          store_n(gr + units, f, count);
-                          store_n(gr + 2 * units, g, count);
-                          store_n(gr + 3 * units, o, count);
-                          store_n(cs + at, c, count);
-                          store_n(hs + at, o * vtanh<T>(c), count);
-                        });
+    typedef typename Recurrent<T>::At At;
+    this->each_gate(
+        input<T>(call, 3), input<T>(call, 1), hs, call.scratch,
+        [&](const At& at, const T* z) __attribute__((always_inline)) {
+          const T* xr = x + at.row * 4 * units + at.u;
+          T* gr = gates + at.row * 4 * units + at.u;
+          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
+            return load(z + g * kNr) + load_n(xr + g * units, at.count, T(0));
+          };
+          store_n(gr, vsigmoid<T>(gate(0)), at.count);
+          store_n(gr + units, vsigmoid<T>(gate(1)), at.count);
+          store_n(gr + 2 * units, vtanh<T>(gate(2)), at.count);
+          store_n(gr + 3 * units, vsigmoid<T>(gate(3)), at.count);
+        },
+        [&](const At& at) __attribute__((always_inline)) {
+          const T* gr = gates + at.row * 4 * units + at.u;
+          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
+            return load_n(gr + g * units, at.count, T(0));
+          };
+          const int64_t to = at.row * units + at.u;
+          const T* before = to < ahead ? c0 + to : cs + to - ahead;
+          const Vec<T> c = gate(1) * load_n(before, at.count, T(0)) + gate(0) * gate(2);
+          store_n(cs + to, c, at.count);
+          store_n(hs + to, gate(3) * vtanh<T>(c), at.count);
+        });
   }
 };
 
@@ -263,27 +284,33 @@ struct GruSequence : Recurrent<T> {
     const int64_t units = this->units;
     const T *x = input<T>(call, 0), *bias = input<T>(call, 3);
     T *hs = output<T>(call, 0), *parts = output<T>(call, 1);
-    this->each_gate(input<T>(call, 2), input<T>(call, 1), hs, call.scratch,
-                    [&](int64_t row, const T* before, int64_t u, int64_t count, const T* inner)
-                        __attribute__((always_inline)) {
-                          const T *xr = x + row * 3 * units + u, *br = bias + u;
-                          T* pr = parts + row * 4 * units + u;
-                          const auto product = [&](int64_t g) __attribute__((always_inline)) {
-                            return load(inner + g * kNr) + load_n(br + g * units, count, T(0));
-                          };
-                          const auto given = [&](int64_t g) __attribute__((always_inline)) {
-                            return load_n(xr + g * units, count, T(0));
-                          };
-                          const Vec<T> z = vsigmoid<T>(given(0) + product(0));
-                          const Vec<T> r = vsigmoid<T>(given(1) + product(1)), h_n = product(2);
-                          const Vec<T> n = vtanh<T>(given(2) + r * h_n);
-                          store_n(pr, z, count);
-                          store_n(pr + units, r, count);
-                          store_n(pr + 2 * units, n, count);
-                          store_n(pr + 3 * units, h_n, count);
-                          const Vec<T> h = load_n(before + u, count, T(0));
-                          store_n(hs + row * units + u, z * h + (T(1) - z) * n, count);
-                        });
+    typedef typename Recurrent<T>::At At;
+    this->each_gate(
+        input<T>(call, 2), input<T>(call, 1), hs, call.scratch,
+        [&](const At& at, const T* inner) __attribute__((always_inline)) {
+          const T *xr = x + at.row * 3 * units + at.u, *br = bias + at.u;
+          T* pr = parts + at.row * 4 * units + at.u;
+          const auto product = [&](int64_t g) __attribute__((always_inline)) {
+            return load(inner + g * kNr) + load_n(br + g * units, at.count, T(0));
+          };
+          const auto given = [&](int64_t g) __attribute__((always_inline)) {
+            return load_n(xr + g * units, at.count, T(0));
+          };
+          store_n(pr, vsigmoid<T>(given(0) + product(0)), at.count);
+          store_n(pr + units, vsigmoid<T>(given(1) + product(1)), at.count);
+          store_n(pr + 3 * units, product(2), at.count);
+        },
+        [&](const At& at) __attribute__((always_inline)) {
+          const auto in = [&](const T* p) __attribute__((always_inline)) {
+            return load_n(p + at.u, at.count, T(0));
+          };
+          T* pr = parts + at.row * 4 * units;
+          const Vec<T> z = in(pr), r = in(pr + units), h_n = in(pr + 3 * units);
+          const Vec<T> n = vtanh<T>(in(x + (at.row * 3 + 2) * units) + r * h_n);
+          store_n(pr + 2 * units + at.u, n, at.count);
+          const Vec<T> h = z * in(at.before) + (T(1) - z) * n;
+          store_n(hs + at.row * units + at.u, h, at.count);
+        });
   }
 };
 

@@ -42,6 +42,10 @@ Cost instruction_cost(const std::string& op, const Prepare& p) {
     const TensorSpec& w = p.outputs[0];
     c.flops = 2 * double(num_elements(p.inputs[1])) * double(num_elements(w)) /
               double(w.shape[w.rank - 1]);
+  } else if (op.rfind("lstm_sequence", 0) == 0 || op.rfind("gru_sequence", 0) == 0) {
+    // (steps, batch) rows times a matrix
+    const TensorSpec &rows = p.outputs[0], &w = p.inputs[op == "gru_sequence" ? 2 : 3];
+    c.flops = 2 * double(rows.shape[0]) * double(rows.shape[1]) * double(num_elements(w));
   } else if (op == "elementwise") {
     c.flops = out * double(attr_strs_size(*p.attrs, "fns"));
   } else if (op.rfind("reduce_", 0) == 0 && p.num_inputs) {

@@ -59,6 +59,31 @@ template <class T>
 HB_INLINE Vec<T> vmin(Vec<T> a, Vec<T> b) {
   return ((a < b) | (a != a)) ? a : b;
 }
+// x within bounds, NaN as it is. (With masks, gcc would compare and blend.)
+template <class T>
+HB_INLINE Vec<T> vat_least(Vec<T> x, T low) {
+#if HB_VEC_BYTES == 64
+  const Vec<T> l = splat<T>(low);  // the second operand wins if one is NaN
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_max_ps(__mmask16(-1), (__m512)l, (__m512)x);
+  else
+    return (Vec<T>)_mm512_maskz_max_pd(__mmask8(-1), (__m512d)l, (__m512d)x);
+#else
+  return x < low ? splat<T>(low) : x;
+#endif
+}
+template <class T>
+HB_INLINE Vec<T> vat_most(Vec<T> x, T high) {
+#if HB_VEC_BYTES == 64
+  const Vec<T> h = splat<T>(high);
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_min_ps(__mmask16(-1), (__m512)h, (__m512)x);
+  else
+    return (Vec<T>)_mm512_maskz_min_pd(__mmask8(-1), (__m512d)h, (__m512d)x);
+#else
+  return x > high ? splat<T>(high) : x;
+#endif
+}
 // 2^n, for exponents of normal numbers
 template <class T>
 HB_INLINE Vec<T> vpow2(Vec<IntOf<T>> n) {
@@ -148,7 +173,7 @@ HB_INLINE Vec<double> exp_tail(Vec<double> r) {
 // x = n ln 2 + r
 template <class T>
 struct ExpReduced {
-  Vec<T> r;
+  Vec<T> r, whole;  // n as T
   Vec<IntOf<T>> n;
 };
 template <class T>
@@ -157,30 +182,57 @@ HB_INLINE ExpReduced<T> exp_reduce(Vec<T> x) {
   typedef Vec<IntOf<T>> I;
   const Vec<T> shifted = x * T(1.4426950408889634) + F::kRound;
   const Vec<T> n = shifted - F::kRound;
-  return {(x - n * F::kLn2Hi) - n * F::kLn2Lo, (I)shifted - (I)splat<T>(F::kRound)};
+  return {(x - n * F::kLn2Hi) - n * F::kLn2Lo, n, (I)shifted - (I)splat<T>(F::kRound)};
 }
-
-// 1.5 ulp. Scaled in two steps, so that subnormal results are right.
+// p 2^n, where that may be subnormal or infinite
 template <class T>
-HB_INLINE Vec<T> vexp(Vec<T> x) {
-  constexpr T lo = sizeof(T) == 4 ? T(-104) : T(-746), hi = sizeof(T) == 4 ? T(89) : T(710);
-  x = x < lo ? splat<T>(lo) : x;
-  x = x > hi ? splat<T>(hi) : x;
-  const ExpReduced<T> e = exp_reduce<T>(x);
-  const Vec<T> p = T(1) + (e.r + e.r * e.r * exp_tail(e.r));
+HB_INLINE Vec<T> exp_scale(Vec<T> p, const ExpReduced<T>& e) {
+#if HB_VEC_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p, (__m512)e.whole);
+  else
+    return (Vec<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p, (__m512d)e.whole);
+#else
   const Vec<IntOf<T>> half = e.n >> 1;
   return p * vpow2<T>(half) * vpow2<T>(e.n - half);
+#endif
+}
+
+// Beyond these, e^x is 0 or infinite.
+template <class T>
+constexpr T kExpLow = sizeof(T) == 4 ? T(-104) : T(-746);
+template <class T>
+constexpr T kExpHigh = sizeof(T) == 4 ? T(89) : T(710);
+// 1.5 ulp, for x within the bounds
+template <class T>
+HB_INLINE Vec<T> exp_within(Vec<T> x) {
+  const ExpReduced<T> e = exp_reduce<T>(x);
+  return exp_scale<T>(T(1) + (e.r + e.r * e.r * exp_tail(e.r)), e);
+}
+// 1.5 ulp
+template <class T>
+HB_INLINE Vec<T> vexp(Vec<T> x) {
+  return exp_within<T>(vat_most<T>(vat_least<T>(x, kExpLow<T>), kExpHigh<T>));
+}
+// Below this, e^x - 1 is -1.
+template <class T>
+constexpr T kExpm1Low = sizeof(T) == 4 ? T(-20) : T(-40);
+// 2 ulp, for x within the bounds; the sign of zero is lost
+template <class T>
+HB_INLINE Vec<T> expm1_within(Vec<T> x) {
+  const ExpReduced<T> e = exp_reduce<T>(x);
+  const Vec<T> p = e.r + e.r * e.r * exp_tail(e.r);
+#if HB_VEC_BYTES == 64
+  const Vec<T> s = exp_scale<T>(splat<T>(T(0.5)), e);
+#else
+  const Vec<T> s = vpow2<T>(e.n - 1);
+#endif
+  return T(2) * (s * p + (s - T(0.5)));
 }
 // 2 ulp
 template <class T>
 HB_INLINE Vec<T> vexpm1(Vec<T> x) {
-  constexpr T lo = sizeof(T) == 4 ? T(-20) : T(-40), hi = sizeof(T) == 4 ? T(89) : T(710);
-  Vec<T> z = x < lo ? splat<T>(lo) : x;
-  z = z > hi ? splat<T>(hi) : z;
-  const ExpReduced<T> e = exp_reduce<T>(z);
-  const Vec<T> p = e.r + e.r * e.r * exp_tail(e.r);
-  const Vec<T> s = vpow2<T>(e.n - 1);
-  const Vec<T> y = T(2) * (s * p + (s - T(0.5)));
+  const Vec<T> y = expm1_within<T>(vat_most<T>(vat_least<T>(x, kExpm1Low<T>), kExpHigh<T>));
   return vabs<T>(x) < FloatTraits<T>::kEpsilon / 4 ? x : y;  // keeps -0 and subnormal numbers
 }
 
@@ -244,16 +296,16 @@ HB_INLINE Vec<T> vlog1p(Vec<T> x) {
   return vabs<T>(x) < FloatTraits<T>::kEpsilon / 4 ? x : y;
 }
 
-// -t / (t + 2) with t = e^(-2|x|) - 1: 3 ulp
+// |t / (t + 2)| with t = e^(-2|x|) - 1, and the sign of x: 3 ulp
 template <class T>
 HB_INLINE Vec<T> vtanh(Vec<T> x) {
-  const Vec<T> t = vexpm1<T>(T(-2) * vabs<T>(x));
-  return vcopysign<T>(-t / (t + T(2)), x);
+  const Vec<T> t = expm1_within<T>(vat_least<T>(T(-2) * vabs<T>(x), kExpm1Low<T>));
+  return vcopysign<T>(t / (t + T(2)), x);
 }
 // 3 ulp; e^-|x| never overflows, and small results keep their digits
 template <class T>
 HB_INLINE Vec<T> vsigmoid(Vec<T> x) {
-  const Vec<T> e = vexp<T>(-vabs<T>(x));
+  const Vec<T> e = exp_within<T>(vat_least<T>(-vabs<T>(x), kExpLow<T>));
   const Vec<T> r = T(1) / (T(1) + e);
   return x < T(0) ? e * r : r;
 }
