@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OBJECTS = [p for p in (ROOT / "build").glob("*/CMakeFiles/hornbeam_ops_*/ops/*.o")]
+OBJECTS = [p for p in (ROOT / "build").glob("*/ops/CMakeFiles/hornbeam_ops_*/*.o")]
 
 
 @pytest.mark.skipif(not OBJECTS, reason="no build folder with object files")
