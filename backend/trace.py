@@ -35,12 +35,6 @@ class _Leaf:
     dtype: str
 
 
-def _is_array(x):
-    return isinstance(x, (np.ndarray, np.generic, Tensor, Value)) or (
-        hasattr(x, "__array__") and not isinstance(x, (Variable, type))
-    )
-
-
 class Concrete:
     """A function compiled for one signature.
 
@@ -198,28 +192,8 @@ class Function:
 
     def lookup(self, args, kwargs):
         """(Concrete, flat list of the arrays among the arguments)."""
-        arrays, key = [], []
-
-        def leaf(x):
-            if isinstance(x, _Leaf):
-                key.append(x)
-                return x
-            if _is_array(x) or (
-                hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)
-            ):
-                if isinstance(x, (np.ndarray, np.generic)):
-                    spec = _Leaf(x.shape, standard_name(x))
-                else:
-                    spec = _Leaf(tuple(x.shape), dtypes.standardize_dtype(x.dtype))
-                arrays.append(x)
-                key.append(spec)
-                return spec
-            key.append((type(x), x) if _hashes(x) else id(x))
-            return x
-
-        structure = tree.map_structure(leaf, (args, kwargs))
-        key.append(_form(structure))
-        key = tuple(key)
+        arrays: list = []
+        key = (_signature(args, arrays), _signature(kwargs, arrays) if kwargs else None)
         with self._lock:
             concrete = self._cache.get(key)
             if concrete is not None:
@@ -227,6 +201,7 @@ class Function:
                 self._cache.move_to_end(key)
                 return concrete, arrays
             self._traces += 1
+            structure = tree.map_structure(_placeholder, (args, kwargs))
             concrete = self._cache[key] = Concrete(self.python_function, *structure)
             if len(self._cache) > self._maxsize:
                 self._cache.popitem(last=False)
@@ -247,20 +222,61 @@ class Function:
         self._cache.clear()
 
 
-def _hashes(x):
+class _ById:
+    """Key for an argument that does not hash: the object itself (kept alive)."""
+
+    __slots__ = ("x",)
+
+    def __init__(self, x):
+        self.x = x
+
+    def __hash__(self):
+        return id(self.x)
+
+    def __eq__(self, other):
+        return isinstance(other, _ById) and self.x is other.x
+
+
+def _signature(x, arrays):
+    """Hashable form of an argument; its arrays are appended to `arrays`, in the order of `tree`."""
+    kind = type(x)
+    if kind is np.ndarray:
+        arrays.append(x)
+        return ("array", x.shape, standard_name(x))
+    if kind is Tensor:
+        arrays.append(x)
+        return ("array", x.shape, x.dtype)
+    if x is None or kind in (bool, int, float, str):
+        return (kind, x)
+    if isinstance(x, (list, tuple)):
+        return (kind, *[_signature(v, arrays) for v in x])
+    if isinstance(x, dict):
+        return (kind, *[(k, _signature(x[k], arrays)) for k in tree.sorted_keys(x)])
+    leaf = _placeholder(x)
+    if leaf is not x:
+        arrays.append(x)
+        return ("array", leaf.shape, leaf.dtype)
+    if kind is _Leaf:
+        return ("array", x.shape, x.dtype)
     try:
         hash(x)
     except TypeError:
-        return False
-    return True
+        return _ById(x)
+    return (kind, x)
 
 
-def _form(structure):
-    if not tree.is_nested(structure):
-        return None
-    if isinstance(structure, dict):
-        return ("dict", *((k, _form(structure[k])) for k in structure))
-    return (type(structure).__name__, *(_form(x) for x in structure))
+def _placeholder(x):
+    """What stands for an argument while tracing: shape and dtype of an array, else itself."""
+    if isinstance(x, (_Leaf, Variable, type)):
+        return x
+    if isinstance(x, (np.ndarray, np.generic)):
+        return _Leaf(x.shape, standard_name(x))
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return _Leaf(tuple(x.shape), dtypes.standardize_dtype(x.dtype))
+    if hasattr(x, "__array__"):
+        x = np.asarray(x)
+        return _Leaf(x.shape, standard_name(x))
+    return x
 
 
 def function(python_function=None, *, maxsize: int = 64):

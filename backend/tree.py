@@ -14,7 +14,8 @@ def is_nested(structure) -> bool:
     return isinstance(structure, (list, tuple, dict))
 
 
-def _keys(d):
+def sorted_keys(d: dict) -> list:
+    """Keys in the order in which a dict is walked."""
     if isinstance(d, collections.OrderedDict):
         return list(d)
     try:
@@ -25,13 +26,13 @@ def _keys(d):
 
 def _children(structure):
     if isinstance(structure, dict):
-        return [structure[k] for k in _keys(structure)]
+        return [structure[k] for k in sorted_keys(structure)]
     return structure
 
 
 def _rebuild(structure, children):
     if isinstance(structure, dict):
-        new = dict(zip(_keys(structure), children, strict=True))
+        new = dict(zip(sorted_keys(structure), children, strict=True))
         ordered = ((k, new[k]) for k in structure)
         if isinstance(structure, collections.defaultdict):
             return type(structure)(structure.default_factory, ordered)
@@ -60,7 +61,7 @@ def flatten_with_path(structure, _path=()) -> list:
     """(path, leaf) pairs; a path is a tuple of keys and indices."""
     if not is_nested(structure):
         return [(_path, structure)]
-    keys = _keys(structure) if isinstance(structure, dict) else range(len(structure))
+    keys = sorted_keys(structure) if isinstance(structure, dict) else range(len(structure))
     out = []
     for key in keys:
         out.extend(flatten_with_path(structure[key], (*_path, key)))
