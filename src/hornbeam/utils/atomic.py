@@ -35,11 +35,11 @@ def atomic_write(path, size=None):
 
     Example:
 
-    >>> import tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "numbers")
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "numbers"
     >>> with atomic_write(path) as f:
     ...     count = f.write(b"12")
-    >>> open(path, "rb").read()
+    >>> path.read_bytes()
     b'12'
     """
     path = os.path.realpath(os.fspath(path))
