@@ -46,6 +46,11 @@ Cost instruction_cost(const std::string& op, const Prepare& p) {
     // (steps, batch) rows times a matrix
     const TensorSpec &rows = p.outputs[0], &w = p.inputs[op == "gru_sequence" ? 2 : 3];
     c.flops = 2 * double(rows.shape[0]) * double(rows.shape[1]) * double(num_elements(w));
+  } else if (op == "attention" || op == "attention_grad") {  // of all scores, masked or not
+    const TensorSpec &q = p.inputs[0], &v = p.inputs[2];
+    const double scores = double(num_elements(q)) / double(q.shape[3]) * double(v.shape[1]);
+    const double h = double(q.shape[3]), e = double(v.shape[3]);
+    c.flops = 2 * scores * (op == "attention" ? h + e : 3 * h + 2 * e);
   } else if (op == "elementwise") {
     c.flops = out * double(attr_strs_size(*p.attrs, "fns"));
   } else if (op.rfind("reduce_", 0) == 0 && p.num_inputs) {

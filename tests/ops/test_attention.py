@@ -103,6 +103,17 @@ def test_float32_runs_the_kernels_and_float64_the_composition():
         assert ("attention" in program and "softmax" not in program) == found, program
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_by_way_of_float32(dtype):
+    arrays, arguments = operands((2, 16, 48, 2, 2, 16, 8), "blind")
+    half = [backend.cast(backend.convert_to_tensor(x), dtype) for x in arrays]
+    got = with_gradients(lambda *x: ops.dot_product_attention(*x, **arguments), *half)
+    expected = fused([np.asarray(backend.cast(x, "float32")) for x in half], arguments)
+    for g, e in zip(got, expected, strict=True):
+        g = np.asarray(backend.cast(backend.convert_to_tensor(g), "float32"))
+        np.testing.assert_allclose(g, e, atol=(1e-3 if dtype == "float16" else 1e-2) * abs(e).max())
+
+
 def test_a_query_that_sees_no_key_attends_to_all_alike():
     (q, k, v, dy), _ = operands((1, 40, 300, 1, 1, 8, 8), "plain")
     mask = np.ones((40, 300), bool)

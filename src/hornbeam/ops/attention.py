@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hornbeam import backend
-from hornbeam.backend.registry import op
+from hornbeam.backend.registry import Spec, op
 from hornbeam.ops import creation, joining, shapes
 from hornbeam.ops._common import unbroadcast
 from hornbeam.ops.nn import _float, _softmax
@@ -118,8 +118,9 @@ def dot_product_attention(
 ):
     """softmax(query key^T * scale + bias) value, per head.
 
-    Vaswani et al., "Attention is all you need", 2017, equation 1. In float32 the scores are
-    computed in tiles and never stored as a whole.
+    Vaswani et al., "Attention is all you need", 2017, equation 1. In float32 (and
+    float16 and bfloat16, by way of it) the scores are computed in tiles and never stored as a
+    whole.
 
     Args:
         query: (batch, T, heads, features). key, value: (batch, S, key heads, features), where the
@@ -150,12 +151,16 @@ def dot_product_attention(
     if mask is not None:
         mask = _of_rank_4(backend.cast(backend.convert_to_tensor(mask), "bool"))
     operands = [query, key, value] + ([] if bias is None else [bias])
+    wide = "float32" if query.dtype in ("float16", "bfloat16") else query.dtype
     if (
         attn_logits_soft_cap is None
         and isinstance(scale, (int, float))
         and all(x.dtype == query.dtype and 0 not in x.shape for x in operands)
-        and _attention.node_op.has_kernel(operands)
+        and _attention.node_op.has_kernel([Spec((), wide)])
     ):
-        return _attention(query, key, value, bias, mask, float(scale), bool(is_causal))[0]
+        q, k, v = (backend.cast(x, wide) for x in (query, key, value))
+        bias = None if bias is None else backend.cast(bias, wide)
+        y, _ = _attention(q, k, v, bias, mask, float(scale), bool(is_causal))
+        return backend.cast(y, query.dtype)
     scores, _ = _scores(query, key, bias, mask, scale, is_causal, attn_logits_soft_cap)
     return _weighted(_softmax(scores), value)
