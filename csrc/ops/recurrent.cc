@@ -8,6 +8,9 @@
 // x[t] is projected already, and the gradient of W is one product over all steps: both are large
 // products of their own, outside. Within stays what a step must wait for: h W, or dz W^T.
 //
+// A mask (bool [time, batch], the last input if there is one) holds the states of a row at steps
+// where it is false: no gradient reaches these gates, and that of the states passes unchanged.
+//
 // Layout: [time, batch, ...]; x and the gates hold all units of a gate side by side. W is packed
 // once per call into the panels of the register kernel, ordered by block of units, then gate. A
 // step of the forward pass computes the gates of one block into a tile that stays in L1, from
@@ -46,6 +49,7 @@ struct Recurrent {
   int64_t rows, tasks, mr;  // rows of a task; rows of a tile
   int64_t kc;               // k of one pass: a panel [kc][NR] stays in L1
   int64_t packed, a_elems, z_elems;
+  int mask_at = -1;  // which input, or -1
   bool serial;
   TileKernel<T> kernel[2];
 
@@ -64,10 +68,20 @@ struct Recurrent {
     packed = panels * k * kNr;
     a_elems = round_up(round_up(rows, mr) * k + 64, 64);
     z_elems = backward ? 0 : round_up(rows * gates * kNr, 64);
+    if (p.inputs[p.num_inputs - 1].dtype == DType::Bool) mask_at = p.num_inputs - 1;
     kernel[0] = find_tile_kernel(T(), int(mr), 1);
     kernel[1] = find_tile_kernel(T(), int(mr), kTileVecs);
     p.scratch_bytes =
         size_t(round_up(packed, 64) + num_threads() * (a_elems + z_elems)) * sizeof(T);
+  }
+
+  // Whether the states of a row of a step are held.
+  struct Held {
+    const uint8_t* mask;
+    HB_INLINE bool operator()(int64_t row) const { return mask && !mask[row]; }
+  };
+  Held held(const Call& c) const {
+    return {mask_at < 0 ? nullptr : static_cast<const uint8_t*>(c.inputs[mask_at])};
   }
 
   template <class F>
@@ -173,10 +187,10 @@ struct Recurrent {
   }
 
   // The backward pass: at every step from the last, f(row of the step, row of the batch, unit,
-  // count) for vectors of units writes dz into `dz` and turns dh into what it starts from; then
-  // dh += dz W^T (or = if `add` is false).
+  // count) for vectors of units writes dz into `dz` and the part of dh that does not pass through
+  // W into `dh`; then dh += dz W^T.
   template <class F>
-  void each_step_back(const T* w, const T* dz, T* dh, bool add, void* scratch, const F& f) const {
+  void each_step_back(const T* w, const T* dz, T* dh, void* scratch, const F& f) const {
     run(w, scratch, [&](const Task& t) {
       for (int64_t s = steps - 1; s >= 0; --s) {
         for (int64_t r = t.row; r < t.row + t.m; ++r) {
@@ -186,7 +200,7 @@ struct Recurrent {
         }
         pack_rows_of(t, dz + (s * batch + t.row) * k);
         for (int64_t b = 0; b < blocks; ++b)
-          multiply(t, b, min64(kNr, units - b * kNr), dh + t.row * units + b * kNr, units, add);
+          multiply(t, b, min64(kNr, units - b * kNr), dh + t.row * units + b * kNr, units, true);
       }
     });
   }
@@ -210,6 +224,7 @@ struct LstmSequence : Recurrent<T> {
     const int64_t units = this->units, ahead = this->batch * units;
     const T *x = input<T>(call, 0), *c0 = input<T>(call, 2);
     T *hs = output<T>(call, 0), *cs = output<T>(call, 1), *gates = output<T>(call, 2);
+    const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
     this->each_gate(
         input<T>(call, 3), input<T>(call, 1), hs, call.scratch,
@@ -231,7 +246,13 @@ struct LstmSequence : Recurrent<T> {
           };
           const int64_t to = at.row * units + at.u;
           const T* before = to < ahead ? c0 + to : cs + to - ahead;
-          const Vec<T> c = gate(1) * load_n(before, at.count, T(0)) + gate(0) * gate(2);
+          const Vec<T> old = load_n(before, at.count, T(0));
+          if (held(at.row)) {
+            store_n(cs + to, old, at.count);
+            store_n(hs + to, load_n(at.before + at.u, at.count, T(0)), at.count);
+            return;
+          }
+          const Vec<T> c = gate(1) * old + gate(0) * gate(2);
           store_n(cs + to, c, at.count);
           store_n(hs + to, gate(3) * vtanh<T>(c), at.count);
         });
@@ -243,16 +264,18 @@ template <class T>
 struct LstmSequenceGrad : Recurrent<T> {
   bool has_dc;
   explicit LstmSequenceGrad(Prepare& p)
-      : Recurrent<T>(p, p.inputs[1], 4, true), has_dc(p.num_inputs > 5) {}
+      : Recurrent<T>(p, p.inputs[1], 4, true),
+        has_dc(p.num_inputs > 5 && p.inputs[5].dtype != DType::Bool) {}
   void run(const Call& call) const {
     const int64_t units = this->units, ahead = this->batch * units;
     const T *gates = input<T>(call, 0), *cs = input<T>(call, 1), *c0 = input<T>(call, 2);
     const T *dhs = input<T>(call, 4), *dcs = has_dc ? input<T>(call, 5) : nullptr;
     T *dz = output<T>(call, 0), *dh_carry = output<T>(call, 1), *dc_carry = output<T>(call, 2);
+    const auto held = this->held(call);
     memset(dh_carry, 0, size_t(ahead) * sizeof(T));
     memset(dc_carry, 0, size_t(ahead) * sizeof(T));
     this->each_step_back(
-        input<T>(call, 3), dz, dh_carry, false, call.scratch,
+        input<T>(call, 3), dz, dh_carry, call.scratch,
         [&](int64_t row, int64_t r, int64_t u, int64_t count) __attribute__((always_inline)) {
           const auto in = [&](const T* p)
                               __attribute__((always_inline)) { return load_n(p, count, T(0)); };
@@ -264,12 +287,20 @@ struct LstmSequenceGrad : Recurrent<T> {
           const Vec<T> o = in(gr + 3 * units), tanh_c = vtanh<T>(in(cs + at));
           const Vec<T> before = in(at < ahead ? c0 + at : cs + at - ahead);
           const Vec<T> dh = in(hr) + in(dhs + at);
-          Vec<T> dc = in(cr) + dh * o * (T(1) - tanh_c * tanh_c);
+          Vec<T> dc = in(cr);
           if (dcs) dc += in(dcs + at);
+          if (held(row)) {
+            for (int g = 0; g < 4; ++g) store_n(zr + g * units, Vec<T>{}, count);
+            store_n(hr, dh, count);
+            store_n(cr, dc, count);
+            return;
+          }
+          dc += dh * o * (T(1) - tanh_c * tanh_c);
           store_n(zr, dc * g * i * (T(1) - i), count);
           store_n(zr + units, dc * before * f * (T(1) - f), count);
           store_n(zr + 2 * units, dc * i * (T(1) - g * g), count);
           store_n(zr + 3 * units, dh * tanh_c * o * (T(1) - o), count);
+          store_n(hr, Vec<T>{}, count);
           store_n(cr, dc * f, count);
         });
   }
@@ -284,6 +315,7 @@ struct GruSequence : Recurrent<T> {
     const int64_t units = this->units;
     const T *x = input<T>(call, 0), *bias = input<T>(call, 3);
     T *hs = output<T>(call, 0), *parts = output<T>(call, 1);
+    const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
     this->each_gate(
         input<T>(call, 2), input<T>(call, 1), hs, call.scratch,
@@ -308,7 +340,8 @@ struct GruSequence : Recurrent<T> {
           const Vec<T> z = in(pr), r = in(pr + units), h_n = in(pr + 3 * units);
           const Vec<T> n = vtanh<T>(in(x + (at.row * 3 + 2) * units) + r * h_n);
           store_n(pr + 2 * units + at.u, n, at.count);
-          const Vec<T> h = z * in(at.before) + (T(1) - z) * n;
+          const Vec<T> old = in(at.before);
+          const Vec<T> h = held(at.row) ? old : z * old + (T(1) - z) * n;
           store_n(hs + at.row * units + at.u, h, at.count);
         });
   }
@@ -324,9 +357,10 @@ struct GruSequenceGrad : Recurrent<T> {
     const T *parts = input<T>(call, 0), *hs = input<T>(call, 1), *h0 = input<T>(call, 2);
     const T* dhs = input<T>(call, 4);
     T *dx = output<T>(call, 0), *inner = output<T>(call, 1), *dh_carry = output<T>(call, 2);
+    const auto held = this->held(call);
     memset(dh_carry, 0, size_t(ahead) * sizeof(T));
     this->each_step_back(
-        input<T>(call, 3), inner, dh_carry, true, call.scratch,
+        input<T>(call, 3), inner, dh_carry, call.scratch,
         [&](int64_t row, int64_t r_, int64_t u, int64_t count) __attribute__((always_inline)) {
           const auto in = [&](const T* p)
                               __attribute__((always_inline)) { return load_n(p, count, T(0)); };
@@ -336,6 +370,14 @@ struct GruSequenceGrad : Recurrent<T> {
           const int64_t at = row * units + u;
           const Vec<T> z = in(pr), r = in(pr + units), n = in(pr + 2 * units);
           const Vec<T> h_n = in(pr + 3 * units), dh = in(hr) + in(dhs + at);
+          if (held(row)) {
+            for (int g = 0; g < 3; ++g) {
+              store_n(xr + g * units, Vec<T>{}, count);
+              store_n(ir + g * units, Vec<T>{}, count);
+            }
+            store_n(hr, dh, count);
+            return;
+          }
           const Vec<T> before = in(at < ahead ? h0 + at : hs + at - ahead);
           const Vec<T> dz = dh * (before - n) * z * (T(1) - z);
           const Vec<T> dn = dh * (T(1) - z) * (T(1) - n * n);

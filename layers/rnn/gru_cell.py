@@ -86,7 +86,7 @@ class GRUCell(RecurrentCell):
             return z
         return ops.add(z, self.bias[0] if self.reset_after else self.bias)
 
-    def whole_sequence(self, projected, states):
+    def whole_sequence(self, projected, states, mask=None):
         """(outputs, states) of all steps at once, or None if the settings are unusual."""
         usual = self.reset_after and self.activation is activations.tanh
         if not usual or self.recurrent_activation is not activations.sigmoid:
@@ -96,7 +96,7 @@ class GRUCell(RecurrentCell):
             bias = ops.zeros((kernel.shape[-1],), dtype=kernel.dtype)
         else:
             bias = self.bias[1]
-        h, _ = recurrent.gru_sequence(projected, states[0], kernel, bias)
+        h, _ = recurrent.gru_sequence(projected, states[0], kernel, bias, mask)
         return h, [h]
 
     def recurrence(self):

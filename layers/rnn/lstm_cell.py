@@ -94,7 +94,7 @@ class LSTMCell(RecurrentCell):
 
         return add_named_weight(self, "bias", (4 * self.units,), initializer=initializer)
 
-    def whole_sequence(self, projected, states):
+    def whole_sequence(self, projected, states, mask=None):
         """(outputs, states) of all steps at once, or None if the activations are unusual.
 
         `projected` is (time, batch, 4 * units); the states have time as their first axis too.
@@ -103,7 +103,7 @@ class LSTMCell(RecurrentCell):
         if not usual or self.recurrent_activation is not activations.sigmoid:
             return None
         kernel = ops.convert_to_tensor(self.recurrent_kernel)
-        h, c, _ = recurrent.lstm_sequence(projected, *states, kernel)
+        h, c, _ = recurrent.lstm_sequence(projected, *states, kernel, mask)
         return h, [h, c]
 
     def recurrence(self):

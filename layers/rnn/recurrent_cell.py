@@ -81,7 +81,7 @@ class RecurrentCell(Layer):
         """
         raise NotImplementedError
 
-    def whole_sequence(self, projected, states):
+    def whole_sequence(self, projected, states, mask=None):
         """(outputs, states) of all steps at once, or None where a loop over the steps is needed."""
         return None
 

@@ -134,8 +134,8 @@ class RNN(Layer):
     def _step_and_inputs(self, sequences, training):
         """How to compute: one step, all steps at once (or None), and on what.
 
-        A step is `(input, states)` → `(output, states)`; all steps are `(inputs, states)` →
-        `(outputs, states)` with time as the first axis, or None; the inputs have it first too, in
+        A step is `(input, states)` → `(output, states)`; all steps are `(inputs, states, mask)`
+        → `(outputs, states)` with time as the first axis, or None; the inputs have it first too, in
         the order of the steps.
         """
         cell = self.cell
@@ -179,16 +179,18 @@ class RNN(Layer):
             mask = self._in_order_of_steps(ops.cast(mask, "bool"))
         # The output of the cells of this package is their first state, so that it needs no place
         # in the loop of its own (if masked steps repeat it, from a start at zero).
-        cell = self.cell
+        cell, zero_output = self.cell, mask is not None and self.zero_output_for_mask
         is_state = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
-        is_state = is_state and (mask is None or (zero_start and not self.zero_output_for_mask))
+        is_state = is_state and (mask is None or zero_start)
         try:
-            if mask is None and whole is not None and xs.shape[0] > 0:
-                result = whole(xs, states)
+            if (is_state or zero_output) and whole is not None and xs.shape[0] > 0:
+                result = whole(xs, states, mask)
                 if result is not None:
                     outputs, states = result
+                    if zero_output:
+                        outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0.0)
                     return outputs[-1], _time_first(outputs), [s[-1] for s in states]
-            if is_state:
+            if is_state and not zero_output:
                 return self._loop_over_states(step, xs, states, mask)
             return self._loop_over_outputs(step, xs, states, mask)
         finally:

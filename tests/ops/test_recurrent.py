@@ -8,26 +8,31 @@ from hornbeam import ops
 from hornbeam.ops import recurrent
 
 
-def lstm_loop(projected, h, c, kernel):
+def visible(mask, t, new, old):
+    return new if mask is None else ops.where(ops.reshape(mask[t], (-1, 1)), new, old)
+
+
+def lstm_loop(projected, h, c, kernel, mask=None):
     hs, cs = [], []
     for t in range(projected.shape[0]):
         z = projected[t] + ops.matmul(h, kernel)
         i, f, g, o = ops.split(z, 4, axis=-1)
-        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-        h = ops.sigmoid(o) * ops.tanh(c)
+        new = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        h = visible(mask, t, ops.sigmoid(o) * ops.tanh(new), h)
+        c = visible(mask, t, new, c)
         hs.append(h)
         cs.append(c)
     return ops.stack(hs), ops.stack(cs)
 
 
-def gru_loop(projected, h, kernel, bias):
+def gru_loop(projected, h, kernel, bias, mask=None):
     hs = []
     for t in range(projected.shape[0]):
         x_z, x_r, x_n = ops.split(projected[t], 3, axis=-1)
         h_z, h_r, h_n = ops.split(ops.matmul(h, kernel) + bias, 3, axis=-1)
         z = ops.sigmoid(x_z + h_z)
         n = ops.tanh(x_n + ops.sigmoid(x_r + h_r) * h_n)
-        h = z * h + (1 - z) * n
+        h = visible(mask, t, z * h + (1 - z) * n, h)
         hs.append(h)
     return (ops.stack(hs),)
 
@@ -40,16 +45,23 @@ def arguments(gates, steps=4, batch=3, units=2, dtype="float64"):
     return [ops.convert_to_tensor(r.normal(size=s).astype(dtype)) for s in shapes]
 
 
-def loss(fn, xs, outputs):
-    results = fn(*xs)
+def some_mask(xs):
+    shape = xs[0].shape[:2]
+    mask = np.random.default_rng(1).random(shape) < 0.6
+    mask[0, 0], mask[-1, -1] = False, shape[0] == 1  # from the start, to the end
+    return ops.convert_to_tensor(mask)
+
+
+def loss(fn, xs, outputs, *mask):
+    results = fn(*xs, *mask)
     return sum(ops.sum(ops.sin(results[k] * (k + 1.0))) for k in outputs)
 
 
-def value_and_gradients(fn, xs, outputs):
+def value_and_gradients(fn, xs, outputs, *mask):
     with keras.GradientTape() as tape:
         for x in xs:
             tape.watch(x)
-        value = loss(fn, xs, outputs)
+        value = loss(fn, xs, outputs, *mask)
     return [value, *tape.gradient(value, list(xs))]
 
 
@@ -58,13 +70,15 @@ GRU = (recurrent.gru_sequence, gru_loop, 3)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind,outputs", [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,))])
-def test_a_sequence_is_the_loop(compiled, kind, outputs):
+def test_a_sequence_is_the_loop(compiled, masked, kind, outputs):
     xs = arguments(kind[2])
+    mask = [some_mask(xs)] if masked else []
 
     def values(fn):
         def run(*xs):
-            return value_and_gradients(fn, xs, outputs)
+            return value_and_gradients(fn, xs, outputs, *mask)
 
         return (keras.function(run) if compiled else run)(*xs)
 
@@ -72,9 +86,11 @@ def test_a_sequence_is_the_loop(compiled, kind, outputs):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
-def test_second_derivatives(kind):
-    xs = arguments(kind[2], steps=2, batch=1)
+def test_second_derivatives(kind, masked):
+    xs = arguments(kind[2], steps=3, batch=2)
+    mask = [some_mask(xs)] if masked else []
     kernel = xs[3 if kind[2] == 4 else 2]
 
     def second(fn):
@@ -82,7 +98,7 @@ def test_second_derivatives(kind):
             outer.watch(kernel)
             with keras.GradientTape() as inner:
                 inner.watch(kernel)
-                value = loss(fn, xs, (0,))
+                value = loss(fn, xs, (0,), *mask)
             first = inner.gradient(value, kernel)
             total = ops.sum(ops.square(first))
         return outer.gradient(total, kernel)
@@ -97,18 +113,24 @@ SIZES = [(3, 2, 1), (2, 7, 16), (3, 33, 40), (5, 100, 24), (2, 9, 130), (1, 1, 3
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("kind,outputs", [(LSTM, (0, 1)), (LSTM, (1,)), (GRU, (0,))])
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype,tolerance", [("float32", 2e-5), ("float64", 1e-12)])
-def test_kernels_compute_the_compositions(dtype, tolerance, kind, outputs, size):
+def test_kernels_compute_the_compositions(dtype, tolerance, masked, kind, outputs, size):
     # Gradients against those that the tape finds in the composition itself, in float64.
-    xs = arguments(kind[2], *size, dtype=dtype)
-    exact = value_and_gradients(kind[0].function, [ops.cast(x, "float64") for x in xs], outputs)
-    for mine, theirs in zip(value_and_gradients(kind[0], xs, outputs), exact, strict=True):
-        assert mine.dtype == dtype
-        scale = np.abs(theirs.numpy()).max()
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * (scale + 1))
+    sequence, _, gates = kind
+    xs = arguments(gates, *size, dtype=dtype)
+    mask = [some_mask(xs)] if masked else []
+    mine = value_and_gradients(sequence, xs, outputs, *mask)
+    wide = [ops.cast(x, "float64") for x in xs]
+    for x, exact in zip(
+        mine, value_and_gradients(sequence.function, wide, outputs, *mask), strict=True
+    ):
+        assert x.dtype == dtype
+        scale = np.abs(exact.numpy()).max()
+        np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance * (scale + 1))
     # ... and what is kept for the gradients
-    for mine, theirs in zip(kind[0](*xs), kind[0].function(*xs), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance)
+    for x, exact in zip(sequence(*xs, *mask), sequence.function(*wide, *mask), strict=True):
+        np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
@@ -121,3 +143,36 @@ def test_rows_do_not_depend_on_the_batch(kind):
         part = [xs[0][:, first:last], *(x[first:last] for x in xs[1:batched]), *xs[batched:]]
         for mine, theirs in zip(kind[0](*part), whole, strict=True):
             np.testing.assert_array_equal(mine, theirs[:, first:last])
+
+
+@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize("zero_output", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell"])
+def test_masked_layers_give_what_the_loop_over_the_cell_gives(
+    monkeypatch, cell, backwards, zero_output, initial
+):
+    r = np.random.default_rng(0)
+    xs = ops.convert_to_tensor(r.normal(size=(3, 6, 4)).astype("float32"))
+    mask = r.random((3, 6)) < 0.6
+    layer = keras.layers.RNN(
+        getattr(keras.layers, cell)(5),
+        return_sequences=True,
+        return_state=True,
+        go_backwards=backwards,
+        zero_output_for_mask=zero_output,
+    )
+    layer.build(xs.shape)
+    start = [r.normal(size=(3, 5)).astype("float32") for _ in layer.state_size]
+
+    def run():
+        with keras.GradientTape() as tape:
+            tape.watch(xs)
+            results = layer(xs, mask=mask, initial_state=start if initial else None)
+            total = sum(ops.sum(ops.sin(x)) for x in results)
+        return *results, tape.gradient(total, xs)
+
+    whole = run()
+    monkeypatch.setattr(type(layer.cell), "whole_sequence", lambda *args: None)
+    for mine, theirs in zip(whole, run(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=3e-6)

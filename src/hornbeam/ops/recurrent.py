@@ -14,8 +14,8 @@ from hornbeam.backend.registry import op
 OPS = backend.OPS
 
 
-@op(inputs=("projected", "h", "c", "kernel"))
-def lstm_sequence(projected, h, c, kernel):
+@op(inputs=("projected", "h", "c", "kernel", "mask"))
+def lstm_sequence(projected, h, c, kernel, mask=None):
     """Long short-term memory with tanh and sigmoid (Hochreiter and Schmidhuber, 1997).
 
         i, f, g, o = split(projected[t] + h kernel)
@@ -25,6 +25,7 @@ def lstm_sequence(projected, h, c, kernel):
         projected: (time, batch, 4 * units), the inputs' part of the gates, bias included.
         h, c: (batch, units), the first states.
         kernel: (units, 4 * units).
+        mask: (time, batch), bool, or None: where it is false, a step leaves the states as they are.
 
     Returns:
         h and c after every step, (time, batch, units), and the activated gates, (time, batch,
@@ -33,13 +34,25 @@ def lstm_sequence(projected, h, c, kernel):
 
     def step(states, x):
         h, c = states
-        i, f, g, o = OPS["split"](x + OPS["matmul"](h, kernel), 4, axis=-1)
+        i, f, g, o = OPS["split"](x["projected"] + OPS["matmul"](h, kernel), 4, axis=-1)
         i, f, g, o = (OPS["sigmoid"](i), OPS["sigmoid"](f), OPS["tanh"](g), OPS["sigmoid"](o))
-        c = f * c + i * g
-        h = o * OPS["tanh"](c)
+        new_c = f * c + i * g
+        h = _visible(x, o * OPS["tanh"](new_c), h)
+        c = _visible(x, new_c, c)
         return (h, c), (h, c, OPS["concatenate"]([i, f, g, o], axis=-1))
 
-    return OPS["scan"](step, (h, c), projected)[1]
+    return OPS["scan"](step, (h, c), _present(projected=projected, mask=mask))[1]
+
+
+def _present(**xs):
+    return {name: x for name, x in xs.items() if x is not None}
+
+
+def _visible(x, value, otherwise):
+    """`value` in the rows that the mask of the step shows, else `otherwise`."""
+    if "mask" not in x:
+        return value
+    return OPS["where"](OPS["expand_dims"](x["mask"], 1), value, otherwise)
 
 
 def _before(first, states):
@@ -52,7 +65,7 @@ def _over_all_steps(x):
     return OPS["reshape"](x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
-def _lstm_backwards(gates, cs, c, kernel, dhs, dcs=None, dgates=None):
+def _lstm_backwards(gates, cs, c, kernel, dhs, dcs, mask, dgates=None):
     """Gradients of the projected inputs and of the first states."""
     backwards = OPS["transpose"](kernel)
 
@@ -62,6 +75,8 @@ def _lstm_backwards(gates, cs, c, kernel, dhs, dcs=None, dgates=None):
         tanh_c = OPS["tanh"](x["c"])
         dh = dh + x["dh"]
         dc = dc + x["dc"] if "dc" in x else dc
+        all_h, all_c = dh, dc
+        dh, dc = _visible(x, dh, zero), _visible(x, dc, zero)
         dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
         di, df, dg, do = dc * g, dc * x["c_before"], dc * i, dh * tanh_c
         if "dgates" in x:
@@ -69,35 +84,40 @@ def _lstm_backwards(gates, cs, c, kernel, dhs, dcs=None, dgates=None):
             di, df, dg, do = (d + m for d, m in zip((di, df, dg, do), more, strict=True))
         parts = [di * i * (1.0 - i), df * f * (1.0 - f), dg * (1.0 - g * g), do * o * (1.0 - o)]
         dz = OPS["concatenate"](parts, axis=-1)
-        return (OPS["matmul"](dz, backwards), dc * f), dz
+        dh, dc = OPS["matmul"](dz, backwards), dc * f
+        if "mask" in x:  # held states pass their gradient on
+            dh, dc = dh + _visible(x, zero, all_h), dc + _visible(x, zero, all_c)
+        return (dh, dc), dz
 
     xs = {"gates": gates, "c": cs, "c_before": _before(c, cs), "dh": dhs}
-    xs.update((name, d) for name, d in (("dc", dcs), ("dgates", dgates)) if d is not None)
+    xs |= _present(dc=dcs, mask=mask, dgates=dgates)
     zero = OPS["zeros_like"](c)
     (dh0, dc0), dz = OPS["scan"](step, (zero, zero), xs, reverse=True)
     return dz, dh0, dc0
 
 
-@op(inputs=("gates", "cs", "c", "kernel", "dhs", "dcs"), kernel="lstm_sequence_grad")
-def _lstm_sequence_grad(gates, cs, c, kernel, dhs, dcs=None):
-    return _lstm_backwards(gates, cs, c, kernel, dhs, dcs)
+@op(inputs=("gates", "cs", "c", "kernel", "dhs", "dcs", "mask"), kernel="lstm_sequence_grad")
+def _lstm_sequence_grad(gates, cs, c, kernel, dhs, dcs=None, mask=None):
+    return _lstm_backwards(gates, cs, c, kernel, dhs, dcs, mask)
 
 
 @lstm_sequence.gradient
 def _(op, dhs, dcs, dgates):
-    projected, h0, c0, kernel = op.inputs
+    h0, c0, kernel = op.inputs[1:4]
+    mask = op.input("mask")
     hs, cs, gates = op.outputs
     if op.missing[2]:
         dcs = None if op.missing[1] else dcs
-        dz, dh0, dc0 = _lstm_sequence_grad(gates, cs, c0, kernel, dhs, dcs)
+        dz, dh0, dc0 = _lstm_sequence_grad(gates, cs, c0, kernel, dhs, dcs, mask)
     else:  # in a gradient of the gradient
-        dz, dh0, dc0 = _lstm_backwards(gates, cs, c0, kernel, dhs, dcs, dgates)
+        dz, dh0, dc0 = _lstm_backwards(gates, cs, c0, kernel, dhs, dcs, mask, dgates)
     all_h = _over_all_steps(_before(h0, hs))
-    return dz, dh0, dc0, OPS["matmul"](OPS["transpose"](all_h), _over_all_steps(dz))
+    dkernel = OPS["matmul"](OPS["transpose"](all_h), _over_all_steps(dz))
+    return dz, dh0, dc0, dkernel, *(None,) * (mask is not None)
 
 
-@op(inputs=("projected", "h", "kernel", "bias"))
-def gru_sequence(projected, h, kernel, bias):
+@op(inputs=("projected", "h", "kernel", "bias", "mask"))
+def gru_sequence(projected, h, kernel, bias, mask=None):
     """Gated recurrent unit with tanh and sigmoid, reset after the product (Cho et al., 2014).
 
         x_z, x_r, x_n = split(projected[t]);  h_z, h_r, h_n = split(h kernel + bias)
@@ -109,6 +129,7 @@ def gru_sequence(projected, h, kernel, bias):
         h: (batch, units), the first state.
         kernel: (units, 3 * units).
         bias: (3 * units,), of the state's part.
+        mask: (time, batch), bool, or None: where it is false, a step leaves the state as it is.
 
     Returns:
         h after every step, (time, batch, units), and z, r, n, h_n, (time, batch, 4 * units), which
@@ -116,23 +137,24 @@ def gru_sequence(projected, h, kernel, bias):
     """
 
     def step(h, x):
-        x_z, x_r, x_n = OPS["split"](x, 3, axis=-1)
+        x_z, x_r, x_n = OPS["split"](x["projected"], 3, axis=-1)
         h_z, h_r, h_n = OPS["split"](OPS["matmul"](h, kernel) + bias, 3, axis=-1)
         z, r = OPS["sigmoid"](x_z + h_z), OPS["sigmoid"](x_r + h_r)
         n = OPS["tanh"](x_n + r * h_n)
-        h = z * h + (1.0 - z) * n
+        h = _visible(x, z * h + (1.0 - z) * n, h)
         return h, (h, OPS["concatenate"]([z, r, n, h_n], axis=-1))
 
-    return OPS["scan"](step, h, projected)[1]
+    return OPS["scan"](step, h, _present(projected=projected, mask=mask))[1]
 
 
-def _gru_backwards(parts, hs, h, kernel, dhs, dparts=None):
+def _gru_backwards(parts, hs, h, kernel, dhs, mask, dparts=None):
     """Gradients of the projected inputs, of the states' part of the gates, of the first state."""
     backwards = OPS["transpose"](kernel)
 
     def step(dh, x):
         z, r, n, h_n = OPS["split"](x["parts"], 4, axis=-1)
-        dh = dh + x["dh"]
+        all_h = dh + x["dh"]
+        dh = _visible(x, all_h, zero)
         dz, dn = dh * (x["h_before"] - n), dh * (1.0 - z)
         more = OPS["split"](x["dparts"], 4, axis=-1) if "dparts" in x else None
         if more is not None:
@@ -144,27 +166,32 @@ def _gru_backwards(parts, hs, h, kernel, dhs, dparts=None):
         d_z, d_r = dz * z * (1.0 - z), dr * r * (1.0 - r)
         inner = OPS["concatenate"]([d_z, d_r, dh_n], axis=-1)
         dx = OPS["concatenate"]([d_z, d_r, d_n], axis=-1)
-        return dh * z + OPS["matmul"](inner, backwards), (dx, inner)
+        dh = dh * z + OPS["matmul"](inner, backwards)
+        if "mask" in x:  # a held state passes its gradient on
+            dh = dh + _visible(x, zero, all_h)
+        return dh, (dx, inner)
 
     xs = {"parts": parts, "h_before": _before(h, hs), "dh": dhs}
-    if dparts is not None:
-        xs["dparts"] = dparts
-    dh0, (dx, inner) = OPS["scan"](step, OPS["zeros_like"](h), xs, reverse=True)
+    xs |= _present(mask=mask, dparts=dparts)
+    zero = OPS["zeros_like"](h)
+    dh0, (dx, inner) = OPS["scan"](step, zero, xs, reverse=True)
     return dx, inner, dh0
 
 
-@op(kernel="gru_sequence_grad")
-def _gru_sequence_grad(parts, hs, h, kernel, dhs):
-    return _gru_backwards(parts, hs, h, kernel, dhs)
+@op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask"), kernel="gru_sequence_grad")
+def _gru_sequence_grad(parts, hs, h, kernel, dhs, mask=None):
+    return _gru_backwards(parts, hs, h, kernel, dhs, mask)
 
 
 @gru_sequence.gradient
 def _(op, dhs, dparts):
-    projected, h0, kernel, bias = op.inputs
+    h0, kernel = op.inputs[1:3]
+    mask = op.input("mask")
     hs, parts = op.outputs
     if op.missing[1]:
-        dx, inner, dh0 = _gru_sequence_grad(parts, hs, h0, kernel, dhs)
+        dx, inner, dh0 = _gru_sequence_grad(parts, hs, h0, kernel, dhs, mask)
     else:  # in a gradient of the gradient
-        dx, inner, dh0 = _gru_backwards(parts, hs, h0, kernel, dhs, dparts)
+        dx, inner, dh0 = _gru_backwards(parts, hs, h0, kernel, dhs, mask, dparts)
     all_h, inner = _over_all_steps(_before(h0, hs)), _over_all_steps(inner)
-    return dx, dh0, OPS["matmul"](OPS["transpose"](all_h), inner), OPS["sum"](inner, axis=0)
+    dkernel = OPS["matmul"](OPS["transpose"](all_h), inner)
+    return dx, dh0, dkernel, OPS["sum"](inner, axis=0), *(None,) * (mask is not None)
