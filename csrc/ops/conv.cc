@@ -30,16 +30,16 @@ class ConvPacked final : public ConvKernel {
       tap->filter = i;
     }
     const S* w = static_cast<const S*>(p.constants[1]);
+    padded_ = s_.c <= kFewChannels && s_.groups == 1 && s_.taps() > 1 && s_.out_size() > 0;
     num_gemms_ = w ? s_.groups : 1;
     gemm_ = new Gemm<T>[size_t(num_gemms_)];
     for (int64_t g = 0; g < num_gemms_; ++g) {
       gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * s_.cg, 1, sizeof(S) != sizeof(T),
-                    sizeof(S) == sizeof(T));
+                    sizeof(S) == sizeof(T), run_length<T, S>(padded_ ? merged_ * s_.cg : s_.cg));
       if (w) gemm_[g].pack_constant_b(filter(w, g));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }
     has_bias_ = p.num_inputs > 2;
-    padded_ = s_.c <= kFewChannels && s_.groups == 1 && s_.taps() > 1 && s_.out_size() > 0;
     padded_offset_ = round_up(int64_t(p.scratch_bytes), 64);
     if (padded_) {
       image_.plan(s_);

@@ -66,6 +66,13 @@ struct ConvShape {
   }
 };
 
+// What a product is told of patches in runs of `length` elements (Gemm::plan): runs of less than a
+// few are packed.
+template <class T, class S>
+int64_t run_length(int64_t length) {
+  return sizeof(T) == sizeof(S) && length >= 3 ? length : 0;
+}
+
 // Memory that lives as long as a kernel: n elements, zero.
 template <class T>
 class Zeros {
@@ -187,6 +194,29 @@ struct PackPatches {
   const T* in_place(int64_t, int64_t) const { return nullptr; }
 
   void pack(T* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
+    for_runs(i, n, k, kc, [&](const S* const* rows, int64_t count, int64_t readable) {
+      pack_rows<T, S>(dst, width, rows, n, count, readable);
+      dst += count * width;
+    });
+  }
+  int64_t read(const T** places, int64_t* length, int width, int64_t i, int n, int64_t k,
+               int64_t kc) const
+    requires(sizeof(T) == sizeof(S))
+  {
+    const int64_t* first = length;
+    for_runs(i, n, k, kc, [&](const S* const* rows, int64_t count, int64_t) {
+      for (int r = 0; r < n; ++r) places[r] = rows[r];
+      for (int r = n; r < width; ++r) places[r] = rows[0];
+      places += width, *length++ = count;
+    });
+    return length - first;
+  }
+
+ private:
+  // f(rows, count, readable) for the pieces of a panel that lie side by side in memory, in the
+  // order of k: `count` elements from each of `rows`, of which `readable` may be read.
+  template <class F>
+  HB_INLINE void for_runs(int64_t i, int n, int64_t k, int64_t kc, const F& f) const {
     const Patches<S>& q = *p;
     int64_t d[kMaxPanel<T>], h[kMaxPanel<T>], w[kMaxPanel<T>], pixel[kMaxPanel<T>];
     GridCursor cursor(q.grid, i);
@@ -199,35 +229,33 @@ struct PackPatches {
     while (kc > 0) {
       const int64_t count = min64(len - from, kc);
       const Tap* tap = q.taps + run * q.merged;
-      if (!pack_run(dst, width, tap, q.merged, d, h, w, pixel, n, from, count)) {
+      if (!one_run(tap, q.merged, d, h, w, pixel, n, from, count, f)) {
         // Some row's run lies across the border: tap by tap.
         int64_t done = 0;
         while (done < count) {
-          const int64_t t = (from + done) / q.cg, f = (from + done) % q.cg;
-          const int64_t part = min64(q.cg - f, count - done);
-          pack_run(dst + done * width, width, tap + t, 1, d, h, w, pixel, n, f, part);
+          const int64_t t = (from + done) / q.cg, c = (from + done) % q.cg;
+          const int64_t part = min64(q.cg - c, count - done);
+          one_run(tap + t, 1, d, h, w, pixel, n, c, part, f);
           done += part;
         }
       }
-      dst += count * width;
       kc -= count;
       from = 0, ++run;
     }
   }
-
- private:
   // Elements [from, from + count) of `merged` taps from `tap` on. False: neither inside nor
   // outside.
-  HB_INLINE bool pack_run(T* dst, int width, const Tap* tap, int64_t merged, const int64_t* d,
-                          const int64_t* h, const int64_t* w, const int64_t* pixel, int n,
-                          int64_t from, int64_t count) const {
+  template <class F>
+  HB_INLINE bool one_run(const Tap* tap, int64_t merged, const int64_t* d, const int64_t* h,
+                         const int64_t* w, const int64_t* pixel, int n, int64_t from, int64_t count,
+                         const F& f) const {
     const Patches<S>& q = *p;
     const S* rows[kMaxPanel<T>];
     const int64_t step = q.offset(tap->at) + from;
     int64_t last = 0;
     if (q.inside) {
       for (int r = 0; r < n; ++r) rows[r] = q.data + pixel[r] + step;
-      pack_rows<T, S>(dst, width, rows, n, count, q.elements - pixel[n - 1] - step);
+      f(rows, count, q.elements - pixel[n - 1] - step);
       return true;
     }
     for (int r = 0; r < n; ++r) {
@@ -241,7 +269,7 @@ struct PackPatches {
       last = pixel[r] + step;
       rows[r] = q.data + last;
     }
-    pack_rows<T, S>(dst, width, rows, n, count, max64(count, q.elements - last));
+    f(rows, count, max64(count, q.elements - last));
     return true;
   }
 };

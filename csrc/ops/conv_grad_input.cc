@@ -49,7 +49,8 @@ class ConvGradInputPacked final : public ConvKernel {
         tap->filter = f;
         if (meets) ++tap, ++r.num_taps;
       }
-      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og, 1, sizeof(S) != sizeof(T), false);
+      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og, 1, sizeof(S) != sizeof(T), false,
+                  run_length<T, S>(s_.og));
       if (w && s_.groups == 1) r.gemm.pack_constant_b(filter(w, r, 0));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(r.gemm.scratch_bytes())));
     }

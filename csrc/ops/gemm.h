@@ -49,6 +49,15 @@ struct PackMatrix {
       if (!along_k) return data + k * ld + i;
     return nullptr;
   }
+  // See Gemm::read_panel.
+  int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
+               int64_t kc) const
+    requires(sizeof(T) == sizeof(S))
+  {
+    for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
+    *length = kc;
+    return 1;
+  }
 };
 
 // ---- where C goes ---------------------------------------------------------------------------
@@ -89,13 +98,17 @@ class Gemm {
   ~Gemm() { free(packed_b_); }
 
   // `converts`: C is not stored as T. `read_b`: B can be read in place (row-major, as T).
-  void plan(int64_t m, int64_t n, int64_t k, int64_t batch, bool converts, bool read_b) {
+  // `a_run`: the rows of A can be read in place (as T), in runs of at least so many elements.
+  void plan(int64_t m, int64_t n, int64_t k, int64_t batch, bool converts, bool read_b,
+            int64_t a_run = 0) {
     m_ = m, n_ = n, k_ = k, batch_ = batch, converts_ = converts;
     constexpr int64_t kNr = kTileCols<T>;
     mr_ = int(m > 0 ? ceil_div(m, ceil_div(m, kMaxRows)) : 1);
-    kernel_[0] = find_tile_kernel(T(), mr_, 1);
-    kernel_[1] = find_tile_kernel(T(), mr_, kTileVecs);
     kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
+    // As for B: a copy of A that serves few panels of B costs more than it saves.
+    max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
+    kernel_[0] = find_tile_kernel(T(), mr_, 1, max_runs_ > 0);
+    kernel_[1] = find_tile_kernel(T(), mr_, kTileVecs, max_runs_ > 0);
     // Panels of B that are used by one or two panels of A only are not worth a copy.
     read_b_ = read_b && m <= 2 * kMaxRows;
 
@@ -133,7 +146,8 @@ class Gemm {
       tile_cols_ = max64(kNr, round_up(ceil_div(min64(nc_, n), col_tiles), kNr));
     }
     const int64_t b_panels_k = min64(slab_k_, k);
-    a_elems_ = tile_panels_ * mr_ * kc_ + 64;
+    a_elems_ = tile_panels_ * (max_runs_ > 0 ? panel_words() * 8 / int64_t(sizeof(T)) : mr_ * kc_);
+    a_elems_ += 64;
     const int64_t b_elems = b_panels_k * (read_b_ ? kNr : round_up(nc_, kNr));
     private_b_elems_ = mode_ == kPrivate ? b_elems : mode_ == kSplit ? kc_ * round_up(n, kNr) : 0;
     shared_b_elems_ = mode_ == kShared ? b_elems : 0;
@@ -183,6 +197,7 @@ class Gemm {
   enum Mode { kShared, kPrivate, kSplit };
   static constexpr int64_t kPrivateB = 1 << 18;  // elements of B packed by one worker
   static constexpr int64_t kSplitC = 1 << 19;    // elements of C of one part
+  static constexpr int64_t kInPlacePanels = 2;   // most panels of B for which A is not packed
 
   struct Worker {
     int64_t* rows;
@@ -245,11 +260,25 @@ class Gemm {
     });
   }
 
+  // A panel of A that is not packed: the number of runs, their lengths, places [runs][mr].
+  int64_t panel_words() const { return 1 + max_runs_ * (1 + mr_); }
+  // a.read(rows, length, width, i, n, k, kc) fills in places and lengths for rows i .. i + width
+  // (those from n on may lie anywhere), elements k .. k + kc; it returns the number of runs.
+  template <class A>
+  void read_panel(const A& a, int64_t* words, int64_t i, int n, int64_t k, int64_t kc) const {
+    const T** rows = reinterpret_cast<const T**>(words + 1 + max_runs_);
+    words[0] = a.read(rows, words + 1, mr_, i, n, k, kc);
+  }
+
   struct Sink {
     T* c;
     const T* bias;
     bool relu;
   };
+
+  template <class A>
+  static constexpr bool kReadable =
+      requires(const A& a, const T** rows, int64_t* length) { a.read(rows, length, 1, 0, 1, 0, 1); };
 
   // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; bias and relu).
@@ -260,9 +289,18 @@ class Gemm {
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
-      for (int64_t i = i0; i < i1 && kc > 0; i += mr_)
-        a.pack(w.a + (i - i0) * kc, mr_, i, int(min64(mr_, i1 - i)), k, kc);
-      Tile<T> t;
+      const bool packed = !max_runs_;
+      int64_t* places = reinterpret_cast<int64_t*>(w.a);
+      for (int64_t i = i0, p = 0; i < i1 && kc > 0; i += mr_, ++p) {
+        const int n = int(min64(mr_, i1 - i));
+        if constexpr (kReadable<A>)
+          if (!packed) {
+            read_panel(a, places + p * panel_words(), i, n, k, kc);
+            continue;
+          }
+        a.pack(w.a + (i - i0) * kc, mr_, i, n, k, kc);
+      }
+      Tile<T> t{};
       t.kc = kc;
       t.add = k > k_first;
       const bool last = k + kc == k_last;
@@ -273,8 +311,14 @@ class Gemm {
         t.bias = last && out.bias ? out.bias + j : nullptr;
         t.c = out.c + j;
         const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
-        for (int64_t i = i0; i < i1; i += mr_) {
-          t.a = w.a + (i - i0) * kc;
+        for (int64_t i = i0, p = 0; i < i1; i += mr_, ++p) {
+          if (packed) {
+            t.a = w.a + (i - i0) * kc;
+          } else if (kc > 0) {
+            const int64_t* words = places + p * panel_words();
+            t.runs = words[0], t.length = words + 1;
+            t.in_place = reinterpret_cast<const T* const*>(words + 1 + max_runs_);
+          }
           t.row = w.rows + (i - i0);
           t.m = int(min64(mr_, i1 - i));
           kernel(t);
@@ -409,6 +453,7 @@ class Gemm {
   bool converts_ = false, read_b_ = false, serial_ = false;
   Mode mode_ = kShared;
   int mr_ = 1;
+  int64_t max_runs_ = 0;                              // of a panel of A in place; 0: A is packed
   int64_t kc_ = 1, tile_panels_ = 1, tile_cols_ = 1;  // A block; columns of a task
   int64_t nc_ = 1, slab_k_ = 1;                       // slab of B
   int64_t parts_ = 1, part_k_ = 0;                    // split of K

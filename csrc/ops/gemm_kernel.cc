@@ -9,7 +9,7 @@ HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
   return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
 }
 
-template <class T, int MR, int NV>
+template <class T, int MR, int NV, bool kInPlace>
 void tile_kernel(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
   Vec<T> acc[MR][NV];
@@ -17,21 +17,28 @@ void tile_kernel(const Tile<T>& t) {
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
-  const T* a = t.a;
   const T* b = t.b;
   const int64_t ldb = t.ldb;
-  for (int64_t k = t.kc; k > 0; --k) {
+  // One k: row i of A has the element a(i).
+  const auto step = [&](const auto& a) __attribute__((always_inline)) {
     Vec<T> bv[NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) bv[j] = load(b + j * L);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      const Vec<T> ai = splat(a[i]);
+      const Vec<T> ai = splat(a(i));
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) acc[i][j] += ai * bv[j];
     }
-    a += MR;
     b += ldb;
+  };
+  if constexpr (kInPlace) {
+    const T* const* rows = t.in_place;
+    for (int64_t run = 0; run < t.runs; ++run, rows += MR)
+      for (int64_t k = 0; k < t.length[run]; ++k) step([&](int i) { return rows[i][k]; });
+  } else {
+    const T* a = t.a;
+    for (int64_t k = t.kc; k > 0; --k, a += MR) step([&](int i) { return a[i]; });
   }
   if (t.n == NV * L) {
     Vec<T> bias[NV];
@@ -67,18 +74,23 @@ void tile_kernel(const Tile<T>& t) {
   }
 }
 
-template <class T, int MR = kMaxRows>
+template <class T, bool kInPlace, int MR = kMaxRows>
 TileKernel<T> find(int rows, int vecs) {
-  if (rows == MR) return vecs == 1 ? &tile_kernel<T, MR, 1> : &tile_kernel<T, MR, kTileVecs>;
+  if (rows == MR)
+    return vecs == 1 ? &tile_kernel<T, MR, 1, kInPlace> : &tile_kernel<T, MR, kTileVecs, kInPlace>;
   if constexpr (MR > 1)
-    return find<T, MR - 1>(rows, vecs);
+    return find<T, kInPlace, MR - 1>(rows, vecs);
   else
     return nullptr;
 }
 
 }  // namespace
 
-TileKernel<float> find_tile_kernel(float, int rows, int vecs) { return find<float>(rows, vecs); }
-TileKernel<double> find_tile_kernel(double, int rows, int vecs) { return find<double>(rows, vecs); }
+TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place) {
+  return in_place ? find<float, true>(rows, vecs) : find<float, false>(rows, vecs);
+}
+TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place) {
+  return in_place ? find<double, true>(rows, vecs) : find<double, false>(rows, vecs);
+}
 
 }  // namespace hb::HB_ISA

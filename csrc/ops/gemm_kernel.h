@@ -5,7 +5,9 @@
 // fused multiply-adds. Every element is summed in the order of k, whatever the tile, so tiling and
 // threads never change a bit.
 //
-// Packed operands: panel of A = [kc][MR], panel of B = [kc][NR], both read front to back.
+// Packed operands: panel of A = [kc][MR], panel of B = [kc][NR], both read front to back. A may also
+// be read in place, where its rows lie in runs along k: then no copy is made for the few columns
+// that would use it.
 #pragma once
 #include <stddef.h>
 
@@ -16,7 +18,10 @@ namespace hb::HB_ISA {
 
 template <class T>
 struct Tile {
-  const T* a;  // packed panel [kc][MR]
+  const T* a;               // packed panel [kc][MR]
+  const T* const* in_place;  // or [runs][MR] places of the rows of A, each of length[run] elements
+  const int64_t* length;
+  int64_t runs;
   const T* b;  // [kc] rows of NV vectors, ldb apart
   int64_t ldb, kc;
   T* c;                // column 0 of the tile; row i is at c + row[i]
@@ -29,9 +34,10 @@ struct Tile {
 template <class T>
 using TileKernel = void (*)(const Tile<T>&);
 
-// The kernels for `rows` rows and `vecs` vectors of columns (gemm_kernel.cc).
-TileKernel<float> find_tile_kernel(float, int rows, int vecs);
-TileKernel<double> find_tile_kernel(double, int rows, int vecs);
+// The kernels for `rows` rows and `vecs` vectors of columns, with A packed or in place
+// (gemm_kernel.cc).
+TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place);
+TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place);
 
 namespace {
 
