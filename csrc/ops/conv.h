@@ -186,6 +186,66 @@ class PaddedImage {
   int64_t n_ = 0, c_ = 0, in_[3] = {}, lo_[3] = {}, extent_[3] = {};
 };
 
+// The image of the forward pass and of the gradient to the filter, as patches.
+template <class S>
+class ImagePatches {
+ public:
+  // `rows`: a filter row over neighbouring pixels may be one run though it crosses the border.
+  void plan(const ConvShape& s, bool rows) {
+    s_ = &s;
+    padded_ = s.c <= kFewChannels && s.groups == 1 && s.taps() > 1 && s.out_size() > 0;
+    if (padded_) padded_image_.plan(s);
+    merged_ = s.groups == 1 && s.dilation[2] == 1 && (rows || padded_) ? s.kernel[2] : 1;
+    zeros_.allocate(merged_ * s.cg + 64);
+    Tap* tap = taps_.allocate(s.taps());
+    for (int64_t i = 0; i < s.taps(); ++i, ++tap) {
+      tap->at[2] = i % s.kernel[2] * s.dilation[2];
+      tap->at[1] = i / s.kernel[2] % s.kernel[1] * s.dilation[1];
+      tap->at[0] = i / s.kernel[2] / s.kernel[1] * s.dilation[0];
+      tap->filter = i;
+    }
+  }
+  // The least length of a run that does not cross the border.
+  int64_t run() const { return padded_ ? merged_ * s_->cg : s_->cg; }
+  int64_t scratch_bytes() const {
+    return padded_ ? padded_image_.elements() * int64_t(sizeof(S)) : 0;
+  }
+
+  Patches<S> of(const S* x, int64_t group, void* scratch) const {
+    const ConvShape& s = *s_;
+    Patches<S> q;
+    q.data = x + group * s.cg;
+    q.n = s.n, q.c = s.c, q.cg = s.cg;
+    for (int a = 0; a < 3; ++a) {
+      q.in[a] = s.in[a];
+      q.grid.extent[a] = s.out[a];
+      q.grid.stride[a] = s.stride[a];
+      q.grid.base[a] = -s.lo[a];
+    }
+    q.taps = taps_.get(), q.merged = merged_, q.zeros = zeros_.get();
+    q.elements = s.n * s.in_size() * s.c - group * s.cg;
+    q.inside = padded_;
+    if (padded_) {
+      S* image = static_cast<S*>(scratch);
+      padded_image_.copy(x, image);
+      q.data = image;
+      q.elements = padded_image_.elements();
+      for (int a = 0; a < 3; ++a) q.in[a] = padded_image_.extent()[a], q.grid.base[a] = 0;
+    }
+    return q;
+  }
+
+ private:
+  static constexpr int64_t kFewChannels = 4;
+
+  const ConvShape* s_ = nullptr;
+  bool padded_ = false;
+  int64_t merged_ = 1;
+  PaddedImage<S> padded_image_;
+  Zeros<S> zeros_;
+  Zeros<Tap> taps_;
+};
+
 // Rows are positions, k runs along memory: A of the forward pass and of the gradient to the input.
 template <class T, class S>
 struct PackPatches {
@@ -274,51 +334,33 @@ struct PackPatches {
   }
 };
 
-// Rows are (run, channel), k runs over positions: A of the gradient to the filter.
+// Rows are (run, element), k runs over positions: A of the gradient to the filter. The rows of a
+// panel come from a few runs; each position of the panel is put together from one vector of each.
 template <class T, class S>
 struct PackPatchesAcross {
   const Patches<S>* p;
 
   void pack(T* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
-    constexpr int L = kLanes<T>;
     const Patches<S>& q = *p;
+    Piece pieces[kMaxPanel<T>];
+    const int num = split(i, n, pieces);
     GridCursor cursor(q.grid, k);
-    const int64_t first = i / q.cg, from = i % q.cg;
-    const bool one_tap = from + n <= q.cg, whole = one_tap && n == width;
     while (kc > 0) {
       // Positions that differ in w only.
-      const int64_t count = min64(kc, q.grid.extent[2] - cursor.p[2]);
-      const int64_t d = cursor.at(0), h = cursor.at(1), w = cursor.at(2);
-      const int64_t stride = q.grid.stride[2];
+      const int64_t first = cursor.p[2], count = min64(kc, q.grid.extent[2] - first);
+      const int64_t d = cursor.at(0), h = cursor.at(1);
       const int64_t row = ((cursor.n * q.in[0] + d) * q.in[1] + h) * q.in[2] * q.c;
-      int r = 0;
-      for (int64_t t = first; r < n; ++t) {
-        const Tap& tap = q.taps[t];
-        const int64_t c0 = r == 0 ? from : 0;
-        const int len = int(min64(q.cg - c0, n - r));
-        const bool inside = uint64_t(d + tap.at[0]) < uint64_t(q.in[0]) &&
-                            uint64_t(h + tap.at[1]) < uint64_t(q.in[1]);
-        const int64_t w0 = w + tap.at[2];
-        // Positions [begin, end) of the count lie in the image.
-        const int64_t begin = inside ? min64(count, w0 < 0 ? ceil_div(-w0, stride) : 0) : count;
-        const int64_t end =
-            max64(begin, min64(count, w0 < q.in[2] ? ceil_div(q.in[2] - w0, stride) : 0));
-        const int64_t at = row + q.offset(tap.at) + w * q.c + c0;
-        T* out = dst + r;
-        fill(out, width, len, 0, begin);
-        int64_t x = begin;
-        if (whole)  // lanes past the panel's width fall on the next k, written later
-          for (; x < end && at + x * stride * q.c + round_up(len, L) <= q.elements; ++x)
-            for (int e = 0; e < len; e += L)
-              store(out + x * width + e, load_as<T>(q.data + at + x * stride * q.c + e));
-        for (; x < end; ++x)
-          for (int e = 0; e < len; ++e)
-            out[x * width + e] = widen(q.data[at + x * stride * q.c + e]);
-        fill(out, width, len, end, count);
-        r += len;
+      for (int e = 0; e < num; ++e) {
+        Piece& piece = pieces[e];
+        piece.at = row + cursor.at(2) * q.c + piece.offset;
+        piece.begin = 0, piece.end = count;
+        if (q.inside) continue;
+        const bool inside = uint64_t(d + piece.tap->at[0]) < uint64_t(q.in[0]) &&
+                            uint64_t(h + piece.tap->at[1]) < uint64_t(q.in[1]);
+        piece.begin = inside ? min64(count, max64(0, piece.first - first)) : count;
+        piece.end = max64(piece.begin, min64(count, piece.last - first));
       }
-      for (int64_t x = 0; x < count; ++x)
-        for (int e = n; e < width; ++e) dst[x * width + e] = T(0);
+      num == 1 ? copy_one(dst, width, pieces[0], count) : copy_all(dst, width, pieces, num, count);
       dst += count * width;
       kc -= count;
       cursor.p[2] += count - 1;
@@ -327,9 +369,121 @@ struct PackPatchesAcross {
   }
 
  private:
-  static HB_INLINE void fill(T* out, int width, int len, int64_t begin, int64_t end) {
-    for (int64_t x = begin; x < end; ++x)
-      for (int e = 0; e < len; ++e) out[x * width + e] = T(0);
+  static constexpr int L = kLanes<T>;
+  // Lanes [lane, end_lane) of a panel come from one run: at position x of a row of positions from
+  // the elements at + x * stride * c + lane on, for x in [begin, end); zero elsewhere.
+  struct Piece {
+    int lane, end_lane;
+    const Tap* tap;
+    int64_t offset;       // of lane 0, from the pixel of a position
+    int64_t first, last;  // positions in w, of all, at which the tap lies in the image
+    int64_t at, begin, end;
+  };
+  int split(int64_t i, int n, Piece* pieces) const {
+    const Patches<S>& q = *p;
+    const int64_t length = q.merged * q.cg, stride = q.grid.stride[2];
+    int num = 0;
+    int64_t run = i / length, from = i % length;
+    for (int r = 0; r < n; ++run, ++num, from = 0) {
+      Piece& e = pieces[num];
+      e.tap = q.taps + run * q.merged;
+      e.offset = q.offset(e.tap->at) + from - r;
+      e.lane = r;
+      r = int(min64(n, r + length - from));
+      e.end_lane = r;
+      const int64_t w0 = q.grid.base[2] + e.tap->at[2];
+      e.first = w0 < 0 ? ceil_div(-w0, stride) : 0;
+      e.last = w0 < q.in[2] ? ceil_div(q.in[2] - w0, stride) : 0;
+    }
+    return num;
+  }
+
+  // Whole vectors are stored: lanes past the panel's width fall on the next position, which is
+  // written later.
+  HB_INLINE void copy_one(T* dst, int width, const Piece& piece, int64_t count) const {
+    const int64_t step = p->grid.stride[2] * p->c;
+    const S* from = p->data + piece.at;
+    int64_t x = 0;
+    for (; x < piece.begin; ++x)
+      for (int g = 0; g < width; g += L) store(dst + x * width + g, Vec<T>{});
+    for (; x < piece.end && piece.at + x * step + round_up(width, L) <= p->elements; ++x)
+      for (int g = 0; g < width; g += L)
+        store(dst + x * width + g, load_as<T>(from + x * step + g));
+    const Piece* const in[1] = {&piece};
+    elements(dst, width, in, 1, x, piece.end);
+    for (x = piece.end; x < count; ++x)
+      for (int g = 0; g < width; g += L) store(dst + x * width + g, Vec<T>{});
+  }
+  // Between two of their begins and ends the pieces that lie in the image stay the same.
+  void copy_all(T* dst, int width, const Piece* pieces, int num, int64_t count) const {
+    for (int64_t x = 0; x < count;) {
+      int64_t next = count;
+      const Piece* in[kMaxPanel<T>];
+      int live = 0;
+      for (int e = 0; e < num; ++e) {
+        const Piece& piece = pieces[e];
+        if (piece.begin <= x && x < piece.end) in[live++] = &piece;
+        if (piece.begin > x) next = min64(next, piece.begin);
+        if (piece.end > x) next = min64(next, piece.end);
+      }
+      copy(dst, width, in, live, x, next);
+      x = next;
+    }
+  }
+
+  // Positions [x, end), where the pieces `in` lie in the image and no other.
+  void copy(T* dst, int width, const Piece* const* in, int num, int64_t x, int64_t end) const {
+    const int64_t step = p->grid.stride[2] * p->c;
+    // Vectors may be read for the positions [safe, safe_end).
+    int64_t safe = x, safe_end = num <= kMaxPieces ? end : x;
+    for (int e = 0; e < num; ++e) {
+      const int64_t last = round_up(width, L) - 1;
+      while (safe < end && in[e]->at + safe * step < 0) ++safe;
+      while (safe_end > x && in[e]->at + (safe_end - 1) * step + last >= p->elements) --safe_end;
+    }
+    safe = min64(safe, max64(x, safe_end));
+    elements(dst, width, in, num, x, safe);
+    if (num == 0) vectors<0>(dst, width, in, safe, safe_end);
+    if (num == 1) vectors<1>(dst, width, in, safe, safe_end);
+    if (num == 2) vectors<2>(dst, width, in, safe, safe_end);
+    if (num == 3) vectors<3>(dst, width, in, safe, safe_end);
+    if (num == 4) vectors<4>(dst, width, in, safe, safe_end);
+    elements(dst, width, in, num, max64(safe, safe_end), end);
+  }
+  static constexpr int kMaxPieces = 4;
+
+  template <int N>
+  HB_INLINE void vectors(T* dst, int width, const Piece* const* in, int64_t x, int64_t end) const {
+    const int64_t step = p->grid.stride[2] * p->c;
+    T iota[L];
+    for (int r = 0; r < L; ++r) iota[r] = T(r);
+    const Vec<T> lane = load(iota);
+    // The last vector of a panel first: it spills over the first one of the next position.
+    for (int g = (width - 1) / L * L; g >= 0; g -= L) {
+      decltype(lane < lane) own[N + 1];
+      const S* from[N + 1];
+#pragma GCC unroll 4
+      for (int e = 0; e < N; ++e) {
+        own[e] = (lane >= splat(T(in[e]->lane - g))) & (lane < splat(T(in[e]->end_lane - g)));
+        from[e] = p->data + in[e]->at + g;
+      }
+      for (int64_t y = x; y < end; ++y) {
+        Vec<T> v{};
+#pragma GCC unroll 4
+        for (int e = 0; e < N; ++e) v = own[e] ? load_as<T>(from[e] + y * step) : v;
+        store(dst + y * width + g, v);
+      }
+    }
+  }
+  void elements(T* dst, int width, const Piece* const* in, int num, int64_t x, int64_t end) const {
+    const int64_t step = p->grid.stride[2] * p->c;
+    for (; x < end; ++x) {
+      T* to = dst + x * width;
+      for (int r = 0; r < width; ++r) to[r] = T(0);
+      for (int e = 0; e < num; ++e)
+        for (int r = in[e]->lane; r < in[e]->end_lane; ++r)
+          to[r] = widen(p->data[in[e]->at + x * step + r]);
+    }
   }
 };
 

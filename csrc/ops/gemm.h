@@ -4,7 +4,8 @@
 //
 //   for a slab of K and N whose packed B fits `kSlabBytes`:      all threads pack B
 //     for a tile of rows x columns:                              one task
-//       for kc of K:                                             pack A [mc x kc] (half of L2)
+//       for kc of K:                                             pack A [mc x kc] (half of L2),
+//                                                                or point at its rows in place
 //         for a panel of B [kc x NR] (L1), for a panel of A:     register kernel
 //
 // Threads share out tiles of M x N. K is cut by size only (into kc; into `parts_` where M x N is
@@ -130,7 +131,8 @@ class Gemm {
       parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / max64(1, m * n)));
       part_k_ = round_up(ceil_div(k, parts_), kc_);
       parts_ = ceil_div(k, part_k_);
-      tile_panels_ = min64(max64(panels, 1), l2_panels);
+      // Where few panels of B use a panel of A, it is used at once, while it is in L1.
+      tile_panels_ = n <= kInPlacePanels * kNr ? 1 : min64(max64(panels, 1), l2_panels);
       nc_ = n, slab_k_ = k;
     } else {
       const int64_t slab = kSlabBytes / int64_t(sizeof(T));
@@ -436,9 +438,11 @@ class Gemm {
       const Sink out{acc + part * m_ * n_, nullptr, false};
       for (int64_t k = k0; k < k1; k += kc_) {
         const int64_t kc = min64(kc_, k1 - k);
-        for (int64_t j = 0; j < n_; j += kNr)
-          p.b.pack(w.b + j * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
-        const Piece piece{w.b, nullptr, 0, 0, n_, k};
+        Piece piece{w.b, nullptr, 0, 0, n_, k};
+        if (read_b_) piece.in_place = p.b.in_place(0, k), piece.ld = p.b.ld;
+        const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
+        for (int64_t j = from; j < n_; j += kNr)
+          p.b.pack(w.b + (j - from) * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
         for (int64_t i = 0; i < m_; i += tile_rows) {
           const int64_t i1 = min64(m_, i + tile_rows);
           PlainRows{n_}.rows(i, i1 - i, w.rows);
