@@ -279,8 +279,9 @@ class Gemm {
   };
 
   template <class A>
-  static constexpr bool kReadable =
-      requires(const A& a, const T** rows, int64_t* length) { a.read(rows, length, 1, 0, 1, 0, 1); };
+  static constexpr bool kReadable = requires(const A& a, const T** rows, int64_t* length) {
+    a.read(rows, length, 1, 0, 1, 0, 1);
+  };
 
   // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; bias and relu).

@@ -5,9 +5,9 @@
 // fused multiply-adds. Every element is summed in the order of k, whatever the tile, so tiling and
 // threads never change a bit.
 //
-// Packed operands: panel of A = [kc][MR], panel of B = [kc][NR], both read front to back. A may also
-// be read in place, where its rows lie in runs along k: then no copy is made for the few columns
-// that would use it.
+// Packed operands: panel of A = [kc][MR], panel of B = [kc][NR], both read front to back. A may
+// also be read in place, where its rows lie in runs along k: then no copy is made for the few
+// columns that would use it.
 #pragma once
 #include <stddef.h>
 
@@ -18,7 +18,7 @@ namespace hb::HB_ISA {
 
 template <class T>
 struct Tile {
-  const T* a;               // packed panel [kc][MR]
+  const T* a;                // packed panel [kc][MR]
   const T* const* in_place;  // or [runs][MR] places of the rows of A, each of length[run] elements
   const int64_t* length;
   int64_t runs;
@@ -36,8 +36,8 @@ using TileKernel = void (*)(const Tile<T>&);
 
 // The kernels for `rows` rows and `vecs` vectors of columns, with A packed or in place
 // (gemm_kernel.cc).
-TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place);
-TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place);
+TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place = false);
+TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place = false);
 
 namespace {
 
@@ -54,7 +54,7 @@ constexpr int kMaxRows = 12;
 #endif
 constexpr int kTileVecs = 2;
 template <class T>
-constexpr int kTileCols = kTileVecs* kLanes<T>;
+constexpr int kTileCols = kTileVecs * kLanes<T>;
 template <class T>  // rows or columns of the widest panel
 constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
 
