@@ -164,7 +164,9 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     hashes = set()
     for threads in ("1", "2", "5"):
         env = os.environ | {"HORNBEAM_NUM_THREADS": threads}
-        run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True
+        )
         assert run.returncode == 0, run.stderr
         hashes.add(run.stdout)
     assert len(hashes) == 1

@@ -104,22 +104,22 @@ class DepthwiseGather {
     Vec<T> acc[kPositions][V] = {};
     const int64_t first = q.at[0][0] * c_ + c0, position = (q.at[1][0] - q.at[0][0]) * c_;
     const int64_t step = kernel_[2] > 1 ? (q.at[0][1] - q.at[0][0]) * c_ : 0;
-    for_filter_rows(
-        q.image, q.w, q.d, q.h, [&](const S* src, const S* taps) __attribute__((always_inline)) {
-          const S* x = src + first;
-          for (int64_t k = 0; k < kernel_[2]; ++k, x += step) {
-            Vec<T> tap[V];
+    for_filter_rows(q.image, q.w, q.d, q.h,
+                    [&](const S* src, const S* taps) __attribute__((always_inline)) {
+                      const S* x = src + first;
+                      for (int64_t k = 0; k < kernel_[2]; ++k, x += step) {
+                        Vec<T> tap[V];
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) tap[v] = load_as<T>(taps + k * c_ + c0 + v * L);
+                        for (int v = 0; v < V; ++v) tap[v] = load_as<T>(taps + k * c_ + c0 + v * L);
 #pragma GCC unroll 4
-            for (int i = 0; i < kPositions; ++i) {
-              if (!kInside && q.at[i][k] < 0) continue;
-              const S* xi = kInside ? x + i * position : src + q.at[i][k] * c_ + c0;
+                        for (int i = 0; i < kPositions; ++i) {
+                          if (!kInside && q.at[i][k] < 0) continue;
+                          const S* xi = kInside ? x + i * position : src + q.at[i][k] * c_ + c0;
 #pragma GCC unroll 2
-              for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * tap[v];
-            }
-          }
-        });
+                          for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * tap[v];
+                        }
+                      }
+                    });
 #pragma GCC unroll 4
     for (int i = 0; i < kPositions; ++i) {
       if (i >= q.count) break;
@@ -135,12 +135,12 @@ class DepthwiseGather {
   HB_INLINE void scalar(const Place<Out>& q, int64_t c) const {
     for (int i = 0; i < q.count; ++i) {
       T v = 0;
-      for_filter_rows(
-          q.image, q.w, q.d, q.h, [&](const S* src, const S* taps) __attribute__((always_inline)) {
-            for (int64_t k = 0; k < kernel_[2]; ++k)
-              if (q.at[i][k] >= 0)
-                v += T(widen(src[q.at[i][k] * c_ + c])) * T(widen(taps[k * c_ + c]));
-          });
+      for_filter_rows(q.image, q.w, q.d, q.h,
+                      [&](const S* src, const S* taps) __attribute__((always_inline)) {
+                        for (int64_t k = 0; k < kernel_[2]; ++k)
+                          if (q.at[i][k] >= 0)
+                            v += T(widen(src[q.at[i][k] * c_ + c])) * T(widen(taps[k * c_ + c]));
+                      });
       if (q.bias) v += widen(q.bias[c]);
       narrow(relu_ && v < T(0) ? T(0) : v, q.out[i * c_ + c]);
     }

@@ -99,13 +99,12 @@ struct RowNorm : RowKernel<1, 1> {
         if constexpr (sizeof(C) == sizeof(P)) {  // the other combination does not occur
           const C* x = in[0];
           const RowStatistics<C> s = row_statistics<kCentered>(x, n, C(epsilon));
-          each_vector<C>(
-              n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-                const Vec<C> h = (load_n(x + i, count, C(0)) - s.mean) * s.rstd;
-                Vec<C> v = h * load_n(gamma + i, count, C(0));
-                if (kCentered) v += load_n(beta + i, count, C(0));
-                store_n(y + i, v, count);
-              });
+          each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+            const Vec<C> h = (load_n(x + i, count, C(0)) - s.mean) * s.rstd;
+            Vec<C> v = h * load_n(gamma + i, count, C(0));
+            if (kCentered) v += load_n(beta + i, count, C(0));
+            store_n(y + i, v, count);
+          });
         }
       });
     });
@@ -171,23 +170,21 @@ struct RowNormGrad {
   HB_INLINE void row(const C* x, const C* gamma, const C* dy, C* dx, C* dgamma, C* dbeta) const {
     const RowStatistics<C> s = row_statistics<kCentered>(x, n, C(epsilon));
     Vec<C> sum_g{}, sum_gh{};
-    each_vector<C>(
-        n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-          const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
-          const Vec<C> d = load_n(dy + i, count, C(0)), g = d * load_n(gamma + i, count, C(0));
-          sum_g += g;
-          sum_gh += g * h;
-          store_n(dgamma + i, load_n(dgamma + i, count, C(0)) + d * h, count);
-          if (kCentered) store_n(dbeta + i, load_n(dbeta + i, count, C(0)) + d, count);
-        });
+    each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+      const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
+      const Vec<C> d = load_n(dy + i, count, C(0)), g = d * load_n(gamma + i, count, C(0));
+      sum_g += g;
+      sum_gh += g * h;
+      store_n(dgamma + i, load_n(dgamma + i, count, C(0)) + d * h, count);
+      if (kCentered) store_n(dbeta + i, load_n(dbeta + i, count, C(0)) + d, count);
+    });
     const C mean_g = kCentered ? sum_lanes<C>(sum_g) / C(n) : C(0);
     const C mean_gh = sum_lanes<C>(sum_gh) / C(n);
-    each_vector<C>(
-        n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-          const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
-          const Vec<C> g = load_n(dy + i, count, C(0)) * load_n(gamma + i, count, C(0));
-          store_n(dx + i, (g - mean_g - h * mean_gh) * s.rstd, count);
-        });
+    each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+      const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
+      const Vec<C> g = load_n(dy + i, count, C(0)) * load_n(gamma + i, count, C(0));
+      store_n(dx + i, (g - mean_g - h * mean_gh) * s.rstd, count);
+    });
   }
 };
 typedef RowNormGrad<true> LayerNormGrad;

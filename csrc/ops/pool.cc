@@ -57,16 +57,15 @@ struct Pooling {
       const Range r2 = window(2, o2);
       const int64_t y = (((n * out[0] + o0) * out[1] + o1) * out[2] + o2) * channels;
       for (int64_t c = c0; c < c1; c += kBlock) {
-        f(
-            y + c, min_of(kBlock, c1 - c), [&](const auto& g) __attribute__((always_inline)) {
-              for (int64_t i0 = r0.begin; i0 < r0.end; ++i0) {
-                for (int64_t i1 = r1.begin; i1 < r1.end; ++i1) {
-                  for (int64_t i2 = r2.begin; i2 < r2.end; ++i2) {
-                    g((((n * in[0] + i0) * in[1] + i1) * in[2] + i2) * channels + c);
-                  }
-                }
+        f(y + c, min_of(kBlock, c1 - c), [&](const auto& g) __attribute__((always_inline)) {
+          for (int64_t i0 = r0.begin; i0 < r0.end; ++i0) {
+            for (int64_t i1 = r1.begin; i1 < r1.end; ++i1) {
+              for (int64_t i2 = r2.begin; i2 < r2.end; ++i2) {
+                g((((n * in[0] + i0) * in[1] + i1) * in[2] + i2) * channels + c);
               }
-            });
+            }
+          }
+        });
       }
     }
   }

@@ -16,23 +16,22 @@ template <class C>
 HB_INLINE C row_max(const C* x, int64_t n) {
   const C lowest = Limits<C>::lowest();
   Vec<C> m = splat<C>(lowest);
-  each_vector<C>(
-      n, [&](int64_t i, int64_t count)
-             __attribute__((always_inline)) { m = vmax<C>(load_n(x + i, count, lowest), m); });
+  each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    m = vmax<C>(load_n(x + i, count, lowest), m);
+  });
   return max_lanes<C>(m);
 }
 // Sum of e^(x - m); stored as well if y is not null.
 template <bool kStore, class C>
 HB_INLINE C exp_sum(const C* x, C m, C* y, int64_t n) {
-  return row_sum<C>(
-      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-        Vec<C> e = vexp<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
-        if (kStore) store_n(y + i, e, count);
-        if (count < kLanes<C>) {
-          for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
-        }
-        return e;
-      });
+  return row_sum<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    Vec<C> e = vexp<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
+    if (kStore) store_n(y + i, e, count);
+    if (count < kLanes<C>) {
+      for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
+    }
+    return e;
+  });
 }
 template <class C>
 HB_INLINE C log_of(C x) {
@@ -40,9 +39,8 @@ HB_INLINE C log_of(C x) {
 }
 template <class C, class F>
 HB_INLINE void map_row(C* y, int64_t n, const F& f) {
-  each_vector<C>(
-      n, [&](int64_t i, int64_t count)
-             __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
+  each_vector<C>(n, [&](int64_t i, int64_t count)
+                        __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
 }
 
 struct Softmax : RowKernel<1, 1> {

@@ -334,7 +334,9 @@ def _scan_eagerly(f, carry, xs_flat, pack_x, length, reverse):
         ys.reverse()
     if not ys or ys[0] is None:
         return carry, None
-    flat = [OPS["stack"](list(column)) for column in zip(*[tree.flatten(y) for y in ys], strict=True)]
+    flat = [
+        OPS["stack"](list(column)) for column in zip(*[tree.flatten(y) for y in ys], strict=True)
+    ]
     return carry, tree.pack_sequence_as(ys[0], flat)
 
 

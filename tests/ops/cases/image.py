@@ -60,14 +60,18 @@ def sobel(x):
     x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
     smooth_w = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
     smooth_h = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
-    return np.stack([smooth_w[:, 2:] - smooth_w[:, :-2], smooth_h[:, :, 2:] - smooth_h[:, :, :-2]], -1)
+    return np.stack(
+        [smooth_w[:, 2:] - smooth_w[:, :-2], smooth_h[:, :, 2:] - smooth_h[:, :, :-2]], -1
+    )
 
 
 def blur(x, kernel_size, sigma):
     for axis, (k, s) in enumerate(zip(kernel_size, sigma, strict=True), start=1):
         g = np.exp(-0.5 * ((np.arange(k) - (k - 1) / 2) / s) ** 2)
         g /= g.sum()
-        x = np.apply_along_axis(lambda v, g=g, k=k: np.convolve(v, g)[k // 2 : k // 2 + len(v)], axis, x)
+        x = np.apply_along_axis(
+            lambda v, g=g, k=k: np.convolve(v, g)[k // 2 : k // 2 + len(v)], axis, x
+        )
     return x
 
 

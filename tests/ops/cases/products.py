@@ -81,7 +81,11 @@ def conv_transpose(x, w, strides=1, padding="valid", output_padding=None, dilati
     for n, k in zip(x.shape[1:-1], reach, strict=True):
         length = (n - 1) * strides + k
         if padding == "same":
-            out = n * strides if output_padding is None else (n - 1) * strides + k % 2 + output_padding
+            out = (
+                n * strides
+                if output_padding is None
+                else (n - 1) * strides + k % 2 + output_padding
+            )
         else:
             out = length + (max(strides - k, 0) if output_padding is None else output_padding)
         before = max(length - out, 0) // 2
@@ -139,7 +143,9 @@ WELL = values(np.stack([np.array([[4.0, 1, 0], [1, 3, 1], [0, 1, 2]]), np.diag([
 
 
 def solve(a, b):
-    return np.linalg.solve(a, b[..., None])[..., 0] if b.ndim == a.ndim - 1 else np.linalg.solve(a, b)
+    return (
+        np.linalg.solve(a, b[..., None])[..., 0] if b.ndim == a.ndim - 1 else np.linalg.solve(a, b)
+    )
 
 
 def norm(x, ord=None, axis=None, keepdims=False):
