@@ -162,6 +162,9 @@ void Program::plan() {
     return true;
   };
 
+  // Outputs that are no results of instructions are copied out after the last one.
+  for (int slot : spec_.outputs)
+    if (storage_[root(slot)].kind != Storage::kUnset) last_use[root(slot)] = num_steps;
   // Updates: written straight into the variable if nobody reads the old value afterwards.
   for (const auto& [var, slot] : spec_.updates) {
     const int r = root(slot), v = root(var);

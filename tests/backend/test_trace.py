@@ -65,6 +65,22 @@ def test_state_is_updated_in_place_and_old_values_stay():
     np.testing.assert_array_equal(before, [1, 2])
 
 
+def test_the_old_value_of_a_variable_can_be_returned():
+    v = Variable(np.ones(4, np.float32))
+
+    @function
+    def f(x):
+        old, view = v.value, ops.reshape(v.value, (2, 2))
+        v.assign(v.value * x)
+        return old, view, v.value
+
+    for expected in (1, 3):
+        old, view, new = f(np.float32(3))
+        np.testing.assert_array_equal(old, [expected] * 4)
+        np.testing.assert_array_equal(view, [[expected] * 2] * 2)
+        np.testing.assert_array_equal(new, [3 * expected] * 4)
+
+
 def test_variables_can_be_swapped_and_shared():
     a, b, c = Variable(1.0), Variable(2.0), Variable(0.0)
 
@@ -184,3 +200,49 @@ def test_an_error_while_running_names_the_users_line_and_the_layer():
         backend.ExecutionError, match=r"test_trace\.py:\d+, in sequential.*/embedding"
     ):
         model.predict(np.full((1, 2), 10), verbose=0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_programs_with_state_do_what_they_do_eagerly(seed):
+    """Plans write over memory wherever nobody reads it any more; nobody may notice."""
+    shapes = [(4, 6), (4, 6), (24,), (6, 4)]
+    start = [np.random.default_rng(seed).uniform(0.5, 1.5, s).astype(np.float32) for s in shapes]
+
+    def program(variables, x):
+        rng = np.random.default_rng(seed)
+        values = [x]
+
+        def pick():
+            kind = rng.integers(3)
+            if kind == 0:
+                return ops.reshape(variables[rng.integers(4)].value, (4, 6))
+            return values[rng.integers(len(values))]
+
+        for _ in range(25):
+            kind = rng.integers(6)
+            if kind == 0:
+                values.append(ops.tanh(pick() + pick()))
+            elif kind == 1:
+                values.append(pick() * 0.5 - pick())
+            elif kind == 2:
+                values.append(ops.matmul(pick(), ops.transpose(pick())) @ pick() * 0.1)
+            elif kind == 3:
+                values.append(pick() - ops.mean(pick(), axis=0))
+            else:
+                v = variables[rng.integers(4)]
+                v.assign(ops.reshape(pick(), v.shape))
+        chosen = [values[i] for i in rng.integers(0, len(values), 3)]
+        return [*chosen, pick(), pick()]
+
+    def run(compiled):
+        variables = [Variable(s) for s in start]
+        f = function(lambda x: program(variables, x)) if compiled else None
+        results = []
+        for k in range(2):
+            x = start[0] * (k + 1)
+            out = f(x) if compiled else program(variables, ops.convert_to_tensor(x))
+            results += [t.numpy() for t in out] + [v.numpy() for v in variables]
+        return results
+
+    for a, b in zip(run(False), run(True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
