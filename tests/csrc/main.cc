@@ -7,7 +7,9 @@
 
 #ifdef __SANITIZE_THREAD__
 // The tests start threads in forked children on purpose.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+  return "die_after_fork=0";
+}
 #endif
 
 namespace hb_test {
