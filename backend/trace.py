@@ -78,14 +78,14 @@ class Concrete:
 
     def run(self, arrays):
         """Runs on the flat list of arrays; returns what the function returned, as Tensors."""
-        outputs = _run(self.program, [_as_tensor(a).core for a in arrays])
+        outputs = _guarded(self.program.run, [_as_tensor(a).core for a in arrays])
         for v in self.variables:
             v._version += 1
         return self.pack([Tensor(c) for c in outputs])
 
     def run_numpy(self, arrays):
         """As `run` on C-contiguous NumPy arrays of the right dtypes, without copies; returns arrays."""
-        outputs = _run_numpy(self.program, arrays)
+        outputs = _guarded(self.program.run_numpy, arrays)
         for v in self.variables:
             v._version += 1
         return self.pack(outputs)
@@ -104,11 +104,9 @@ class Concrete:
             What the function returned in the last step, as Tensors.
         """
         try:
-            last = self.program.run_batches(arrays, index, batch_size, first, count, outputs)
-        except MemoryError:
-            raise
-        except RuntimeError as e:
-            raise executor.ExecutionError(str(e)) from None
+            last = _guarded(
+                self.program.run_batches, arrays, index, batch_size, first, count, outputs
+            )
         finally:
             for v in self.variables:
                 v._version += 1
@@ -135,18 +133,10 @@ def _separate_state(graph):
         taken.add(source)
 
 
-def _run(program, cores):
+def _guarded(run, *args):
+    """Runs a program; what a kernel refuses is an ExecutionError."""
     try:
-        return program.run(cores)
-    except MemoryError:
-        raise
-    except RuntimeError as e:
-        raise executor.ExecutionError(str(e)) from None
-
-
-def _run_numpy(program, arrays):
-    try:
-        return program.run_numpy(arrays)
+        return run(*args)
     except MemoryError:
         raise
     except RuntimeError as e:

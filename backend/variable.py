@@ -56,7 +56,7 @@ class Variable(TensorLike):
     ):
         if kwargs:
             raise TypeError(f"Variable: unexpected arguments {sorted(kwargs)}")
-        self.name = name or f"variable_{next(_counter)}" if name is None else name
+        self.name = f"variable_{next(_counter)}" if name is None else name
         if "/" in self.name:
             raise ValueError(f"Variable: a name holds no '/', got {self.name!r}")
         prefix = scope.current_path()
