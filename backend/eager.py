@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hornbeam.backend import autodiff
+from hornbeam.backend import autodiff, precision
 from hornbeam.backend.tensor import Tensor
 
 _MAX_PROGRAMS = 4096
@@ -34,7 +34,12 @@ def _run_body(op, inputs, attrs, pause):
 
 def run(op, inputs, attrs) -> tuple:
     name = op.name
-    key: tuple | None = (name, tuple(attrs.items()), *[(t.shape, t.dtype) for t in inputs])
+    key: tuple | None = (
+        precision.current,
+        name,
+        tuple(attrs.items()),
+        *[(t.shape, t.dtype) for t in inputs],
+    )
     try:
         program = _programs.get(key)
     except TypeError:  # an attribute that does not hash (a graph): compiled anew

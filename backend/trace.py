@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hornbeam.backend import autodiff, dtypes, executor, registry, tree
+from hornbeam.backend import autodiff, dtypes, executor, precision, registry, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
@@ -183,7 +183,11 @@ class Function:
     def lookup(self, args, kwargs):
         """(Concrete, flat list of the arrays among the arguments)."""
         arrays: list = []
-        key = (_signature(args, arrays), _signature(kwargs, arrays) if kwargs else None)
+        key = (
+            precision.current,
+            _signature(args, arrays),
+            _signature(kwargs, arrays) if kwargs else None,
+        )
         with self._lock:
             concrete = self._cache.get(key)
             if concrete is not None:

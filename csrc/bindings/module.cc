@@ -10,6 +10,7 @@
 #include "core/allocator.h"
 #include "core/cpu_info.h"
 #include "core/error.h"
+#include "core/precision.h"
 #include "core/registry.h"
 #include "ops/elementwise.h"
 #include "runtime/epoch.h"
@@ -326,6 +327,11 @@ PYBIND11_MODULE(_core, m) {
     return out;
   });
   m.def("num_threads", &hb::num_threads);
+  m.def("set_matmul_precision", [](int level) {
+    if (level < 0 || level > 2) hb::fail("set_matmul_precision: expected 0 to 2, got %d", level);
+    hb::set_matmul_precision(static_cast<hb::Precision>(level));
+  });
+  m.def("matmul_precision", [] { return static_cast<int>(hb::matmul_precision()); });
   m.def("isa_level", [] { return hb::isa_name(hb::isa_level()); });
   m.def("machine_isa_level", [] { return hb::isa_name(hb::machine_isa_level()); });
   m.def("memory_in_use", &hb::memory_in_use);

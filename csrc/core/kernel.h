@@ -82,6 +82,12 @@ const char* attr_strs_at(const Attrs& attrs, const char* name, int64_t i);
 int num_threads();
 size_t l2_bytes();  // per core
 
+// How exact products of float32 must be (hornbeam.config.set_matmul_precision). Highest: within the
+// error bound of float32 multiply-adds. High: products of 16 bits of mantissa. Medium: of 8
+// (bfloat16). Sums are float32 always. Ask while preparing: a change prepares programs anew.
+enum class Precision : uint8_t { Highest, High, Medium };
+Precision matmul_precision();
+
 // Runs fn(ctx, task, worker) for every task in [0, num_tasks), worker in [0, num_threads());
 // returns when all are done. Nested calls run inline. Tasks are claimed dynamically.
 void run_tasks(int64_t num_tasks, void (*fn)(void* ctx, int64_t task, int worker), void* ctx);

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hornbeam import backend
-from hornbeam.backend import tree
+from hornbeam.backend import precision, tree
 from hornbeam.models.training import loop
 from hornbeam.utils.batches import unpack_x_y_sample_weight
 
@@ -17,7 +17,8 @@ class Predictor:
 
     def __init__(self, model):
         self._model = model
-        self._programs = {}  # (shape, dtype) of a single small input → (program, dtype or None)
+        # (shape, dtype) of a single small input, precision → (program, dtype or None)
+        self._programs = {}
 
     def small(self, x, batch_size):
         """Outputs for one NumPy array that fits in one batch, or None if it is not such a case.
@@ -26,7 +27,7 @@ class Predictor:
         """
         if type(x) is not np.ndarray or self._model.run_eagerly:
             return None
-        known = self._programs.get((x.shape, x.dtype))
+        known = self._programs.get((x.shape, x.dtype, precision.current))
         if known is None:
             known = self._compile_small(x, batch_size)
             if known is None:
@@ -51,7 +52,7 @@ class Predictor:
             return None
         if len(self._programs) >= 64:
             self._programs.clear()
-        self._programs[x.shape, x.dtype] = known = (program, dtype)
+        self._programs[x.shape, x.dtype, precision.current] = known = (program, dtype)
         return known
 
     def _build(self, batch):

@@ -1,0 +1,47 @@
+"""How exact products of float32 are. Part of the key of every compiled program."""
+
+from __future__ import annotations
+
+from hornbeam.backend import _core
+
+LEVELS = ("highest", "high", "medium")
+
+#: The setting, as the core knows it too: kernels ask for it while a program is prepared.
+current = "highest"
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Set how exact float32 matrix products and convolutions must be.
+
+    What is less exact is only allowed to be faster: a machine where it is not (every one without
+    AMX tiles) computes products of float32 in float32 at each setting. float64, bfloat16 and
+    float16 are not concerned: the last two are multiplied exactly and summed in float32 always.
+
+    Args:
+        precision: `"highest"` (the default): errors within the bound of float32 multiply-adds;
+            `"high"`: about 16 bits of mantissa in the products; `"medium"`: bfloat16 products, 8
+            bits. Sums are float32 in each. The names are PyTorch's.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+
+    >>> import hornbeam as keras
+    >>> keras.config.set_matmul_precision("high")
+    >>> keras.config.matmul_precision()
+    'high'
+    >>> keras.config.set_matmul_precision("highest")
+    """
+    global current
+    if precision not in LEVELS:
+        raise ValueError(
+            f"set_matmul_precision: unknown precision; expected one of {LEVELS}, got {precision!r}"
+        )
+    _core.set_matmul_precision(LEVELS.index(precision))
+    current = precision
+
+
+def matmul_precision() -> str:
+    """How exact float32 matrix products are: `"highest"`, `"high"` or `"medium"`."""
+    return current
