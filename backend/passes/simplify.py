@@ -100,6 +100,41 @@ def _transpose(rewrite, node, inputs, out):
     return None
 
 
+def _slice(rewrite, node, inputs, out):
+    """A slice of a slice is one slice; one of everything is nothing."""
+    (x,), attrs = inputs, node.attrs
+    if x.node.op.name == "slice":
+        inner, x = x.node.attrs, x.node.inputs[0]
+        attrs = attrs | _slice_of_slice(inner, attrs)
+    if _is_everything(attrs) and _same(x, out):
+        return x
+    return None if x is inputs[0] else rewrite.copy(node, (x,), attrs)[0]
+
+
+def _slice_grad(rewrite, node, inputs, out):
+    (dy,), attrs = inputs, node.attrs
+    if dy.node.op.name == "slice_grad":
+        inner, dy = dy.node.attrs, dy.node.inputs[0]
+        attrs = attrs | _slice_of_slice(attrs, inner)
+    if _is_everything(attrs) and _same(dy, out):
+        return dy
+    return None if dy is inputs[0] else rewrite.copy(node, (dy,), attrs)[0]
+
+
+def _slice_of_slice(first, second):
+    """Of the elements that `first` takes those that `second` takes."""
+    axes = zip(first["begin"], first["strides"], second["begin"], strict=True)
+    strides = zip(first["strides"], second["strides"], strict=True)
+    return {
+        "begin": tuple(b + s * more for b, s, more in axes),
+        "strides": tuple(a * b for a, b in strides),
+    }
+
+
+def _is_everything(attrs):
+    return not any(attrs["begin"]) and all(s == 1 for s in attrs["strides"])
+
+
 def _identity_if_same(rewrite, node, inputs, out):
     return inputs[0] if _same(inputs[0], out) else None
 
@@ -122,6 +157,8 @@ _RULES = {
     "true_divide": _neutral(1, False),
     "reshape": _reshape,
     "transpose": _transpose,
+    "slice": _slice,
+    "slice_grad": _slice_grad,
     "cast": _identity_if_same,
     "broadcast_to": _identity_if_same,
     "reduce_sum": _reduce,

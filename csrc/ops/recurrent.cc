@@ -1,22 +1,27 @@
-// LSTM and GRU over a whole sequence, forward and backward, one call each: what the compositions
-// in ops/recurrent.py compute, without an instruction of the runtime per step.
+// Simple recurrence, LSTM and GRU over a whole sequence, forward and backward, one call each: what
+// the compositions in ops/recurrent.py compute, without an instruction of the runtime per step.
 //
+//   simple h = tanh(x[t] + h W)
 //   LSTM   i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of x[t] + h W
 //          c = f c + i g;  h = o tanh(c)
 //   GRU    z, r = sigmoid of x[t] + h W + b;  n = tanh(x[t] + r (h W + b));  h = z h + (1 - z) n
 //
-// x[t] is projected already, and the gradient of W is one product over all steps: both are large
-// products of their own, outside. Within stays what a step must wait for: h W, or dz W^T.
+// (or other functions whose slope follows from their value). x[t] is projected already, and the
+// gradient of W is one product over all steps: both are large products of their own, outside.
+// Within stays what a step must wait for: h W, or dz W^T.
 //
-// A mask (bool [time, batch], the last input if there is one) holds the states of a row at steps
-// where it is false: no gradient reaches these gates, and that of the states passes unchanged.
+// Optional inputs stand last: `drop` (float [batch, units]) scales h before it meets W; a mask
+// (bool [time, batch]) holds the states of a row at steps where it is false: no gradient reaches
+// these gates, and that of the states passes unchanged.
 //
-// Layout: [time, batch, ...]; x and the gates hold all units of a gate side by side. W is packed
-// once per call into the panels of the register kernel, ordered by block of units, then gate. A
-// step of the forward pass computes the gates of one block into a tile that stays in L1, from
-// where the gates are activated and the states are stored. A step of the backward pass computes dz
-// of all gates, then adds dz W^T panel by panel into the gradient of the state, which lives in the
-// output for the first state.
+// Layout: [time, batch, ...] or, with the attribute batch_first, [batch, time, ...]; `reverse` runs
+// from the last step. The order of the steps is an addressing rule here, so that nothing outside
+// is transposed or turned around. x and the gates hold all units of a gate side by side. W is
+// packed once per call into the panels of the register kernel, ordered by block of units, then
+// gate. A step of the forward pass computes the gates of one block into a tile that stays in L1,
+// from where the gates are activated and the states are stored. A step of the backward pass
+// computes dz of all gates, then adds dz W^T panel by panel into the gradient of the state, which
+// lives in the output for the first state.
 //
 // Split: rows of the batch never meet, so a task takes its rows through all steps, without waiting
 // for another task. Every number of a row comes from the same operations in the same order however
@@ -30,6 +35,8 @@
 // there, counting the product only; without the functions a forward step would reach 84 and 71 %):
 //   LSTM, 128 units   forward 75 %   backward 78 %
 //   GRU, 64 units     forward 61 %   backward 64 %
+#include <string.h>
+
 #include "ops/gemm.h"
 #include "ops/rowwise.h"
 
@@ -39,23 +46,103 @@ constexpr int64_t kTaskRows = 48;     // most rows of a task: their tile stays i
 constexpr int64_t kLeastRows = 8;     // fewer would be slower than reading W
 constexpr double kSerialFlops = 4e5;  // less than this does not wake other threads
 
-// Shapes, scratch and the products of one of the four kernels. The weights are `panels` packed
-// panels [k][NR] of up to NR columns.
+// The functions of gates and states, and their slopes given their values.
+enum class Function { kTanh, kSigmoid, kRelu, kHardSigmoid, kLinear };
+
+Function function_named(const char* name) {
+  static constexpr const char* names[] = {"tanh", "sigmoid", "relu", "hard_sigmoid", "linear"};
+  for (int i = 0; i < 5; ++i)
+    if (!strcmp(name, names[i])) return Function(i);
+  fail("no function '%s' in recurrent kernels", name);
+}
+Function function_of(const Prepare& p, const char* attribute) {
+  return function_named(attr_str(*p.attrs, attribute));
+}
+template <class T>
+HB_INLINE Vec<T> apply(Function f, Vec<T> x) {
+  switch (f) {
+    case Function::kTanh:
+      return vtanh<T>(x);
+    case Function::kSigmoid:
+      return vsigmoid<T>(x);
+    case Function::kRelu:
+      return x < T(0) ? Vec<T>{} : x;  // keeps NaN
+    case Function::kHardSigmoid: {
+      const Vec<T> y = x * T(1.0 / 6) + T(0.5), low = y < T(0) ? Vec<T>{} : y;
+      return low > T(1) ? splat<T>(T(1)) : low;
+    }
+    default:
+      return x;
+  }
+}
+template <class T>
+HB_INLINE Vec<T> slope(Function f, Vec<T> y) {
+  switch (f) {
+    case Function::kTanh:
+      return T(1) - y * y;
+    case Function::kSigmoid:
+      return y * (T(1) - y);
+    case Function::kRelu:
+      return y > T(0) ? splat<T>(T(1)) : Vec<T>{};
+    case Function::kHardSigmoid: {
+      const Vec<T> inner = splat<T>(T(1.0 / 6)), below = y > T(0) ? inner : Vec<T>{};
+      return y < T(1) ? below : Vec<T>{};
+    }
+    default:
+      return splat<T>(T(1));
+  }
+}
+// The functions of a kernel. Those of nearly every model are compiled in; the others are chosen
+// vector by vector.
+template <class T>
+struct Usual {
+  HB_INLINE Vec<T> gate(Vec<T> x) const { return vsigmoid<T>(x); }
+  HB_INLINE Vec<T> state(Vec<T> x) const { return vtanh<T>(x); }
+  HB_INLINE Vec<T> gate_slope(Vec<T> y) const { return y * (T(1) - y); }
+  HB_INLINE Vec<T> state_slope(Vec<T> y) const { return T(1) - y * y; }
+};
+template <class T>
+struct Chosen {
+  Function of_gate, of_state;
+  HB_INLINE Vec<T> gate(Vec<T> x) const { return apply<T>(of_gate, x); }
+  HB_INLINE Vec<T> state(Vec<T> x) const { return apply<T>(of_state, x); }
+  HB_INLINE Vec<T> gate_slope(Vec<T> y) const { return slope<T>(of_gate, y); }
+  HB_INLINE Vec<T> state_slope(Vec<T> y) const { return slope<T>(of_state, y); }
+};
+
+// Shapes, scratch and the products of one of the kernels. The weights are `panels` packed panels
+// [k][NR] of up to NR columns.
 template <class T>
 struct Recurrent {
   static constexpr int64_t kNr = kTileCols<T>;
   int64_t steps, batch, units, gates, k;
-  int64_t blocks, panels;   // blocks of NR units; panels of W
-  int64_t rows, tasks, mr;  // rows of a task; rows of a tile
-  int64_t kc;               // k of one pass: a panel [kc][NR] stays in L1
+  bool reverse;
+  int64_t step_rows, batch_rows;  // distance of two steps and of two rows of the batch, in rows
+  int64_t blocks, panels;         // blocks of NR units; panels of W
+  int64_t rows, tasks, mr;        // rows of a task; rows of a tile
+  int64_t kc;                     // k of one pass: a panel [kc][NR] stays in L1
   int64_t packed, a_elems, z_elems;
-  int mask_at = -1;  // which input, or -1
+  int mask_at = -1, drop_at = -1;  // which inputs, or -1
   bool serial;
+  Function of_gate, of_state;
   TileKernel<T> kernel[2];
 
-  // `backward`: W is read as W^T, and the sum runs over the gates.
-  Recurrent(Prepare& p, const TensorSpec& states, int64_t gates, bool backward) : gates(gates) {
-    steps = states.shape[0], batch = states.shape[1], units = states.shape[2];
+  // `states`: [time, batch, units] or [batch, time, units]. `optional`: the first input that may be
+  // `drop` or the mask. `backward`: W is read as W^T, and the sum runs over the gates.
+  Recurrent(Prepare& p, const TensorSpec& states, int64_t gates, int optional, bool backward)
+      : gates(gates) {
+    const bool batch_first = attr_int(*p.attrs, "batch_first");
+    reverse = attr_int(*p.attrs, "reverse");
+    steps = states.shape[batch_first], batch = states.shape[!batch_first], units = states.shape[2];
+    step_rows = batch_first ? 1 : batch, batch_rows = batch_first ? steps : 1;
+    of_state = function_of(p, "activation");
+    of_gate = gates > 1 ? function_of(p, "recurrent_activation") : Function::kSigmoid;
+    for (int i = optional; i < p.num_inputs; ++i) {
+      if (p.inputs[i].dtype == DType::Bool)
+        mask_at = i;
+      else if (p.inputs[i].rank == 2)
+        drop_at = i;
+    }
     k = backward ? gates * units : units;
     blocks = ceil_div(units, kNr), panels = backward ? blocks : blocks * gates;
     rows = min64(batch, max64(kLeastRows, ceil_div(batch, num_threads())));
@@ -67,12 +154,30 @@ struct Recurrent {
         2.0 * double(steps) * double(batch) * double(units) * double(units * gates) < kSerialFlops;
     packed = panels * k * kNr;
     a_elems = round_up(round_up(rows, mr) * k + 64, 64);
-    z_elems = backward ? 0 : round_up(rows * gates * kNr, 64);
-    if (p.inputs[p.num_inputs - 1].dtype == DType::Bool) mask_at = p.num_inputs - 1;
+    z_elems = backward ? drop_at >= 0 ? round_up(rows * kNr, 64) : 0
+                       : round_up(rows * max64(gates * kNr, drop_at >= 0 ? units : 0), 64);
     kernel[0] = find_tile_kernel(T(), int(mr), 1);
     kernel[1] = find_tile_kernel(T(), int(mr), kTileVecs);
     p.scratch_bytes =
         size_t(round_up(packed, 64) + num_threads() * (a_elems + z_elems)) * sizeof(T);
+  }
+
+  // Calls f with the functions of this kernel.
+  template <class F>
+  HB_INLINE void with_functions(const F& f) const {
+    if (of_gate == Function::kSigmoid && of_state == Function::kTanh)
+      f(Usual<T>{});
+    else
+      f(Chosen<T>{of_gate, of_state});
+  }
+
+  // Step s of row r of the batch is this row of the sequences.
+  HB_INLINE int64_t row_of(int64_t s, int64_t r) const {
+    return (reverse ? steps - 1 - s : s) * step_rows + r * batch_rows;
+  }
+  // The row of states that step s starts from.
+  HB_INLINE const T* before(const T* first, const T* all, int64_t s, int64_t r) const {
+    return s ? all + row_of(s - 1, r) * units : first + r * units;
   }
 
   // Whether the states of a row of a step are held.
@@ -82,6 +187,9 @@ struct Recurrent {
   };
   Held held(const Call& c) const {
     return {mask_at < 0 ? nullptr : static_cast<const uint8_t*>(c.inputs[mask_at])};
+  }
+  const T* drop(const Call& c) const {
+    return drop_at < 0 ? nullptr : static_cast<const T*>(c.inputs[drop_at]);
   }
 
   template <class F>
@@ -99,11 +207,9 @@ struct Recurrent {
     const T* w;
   };
 
-  // Packs W, then runs f(task) for all tasks.
+  // Packs W, then runs f(task) for all tasks; `s`: the scratch.
   template <class F>
-  void run(const T* w, void* scratch, const F& f) const {
-    T* const s = static_cast<T*>(scratch);
-    const bool backward = k != units;
+  void run(const T* w, bool backward, T* s, const F& f) const {
     const PackMatrix<T, T> pack{w, gates * units, backward};
     for_tasks(panels, [&](int64_t panel, int) {
       const int64_t u = (backward ? panel : panel / gates) * kNr;
@@ -120,12 +226,13 @@ struct Recurrent {
     });
   }
 
-  // x: the rows of the task, [m, k].
-  HB_INLINE void pack_rows_of(const Task& t, const T* x) const {
+  // row(r): the row [k] of row r of the task.
+  template <class Row>
+  HB_INLINE void pack_rows_of(const Task& t, const Row& row) const {
     for (int64_t i = 0; i < t.m; i += mr) {
       const int n = int(min64(mr, t.m - i));
       const T* from[kMaxRows];
-      for (int r = 0; r < n; ++r) from[r] = x + (i + r) * k;
+      for (int r = 0; r < n; ++r) from[r] = row(i + r);
       pack_rows<T, T>(t.a + i * k, int(mr), from, n, k, k);
     }
   }
@@ -135,9 +242,8 @@ struct Recurrent {
                           bool add) const {
     int64_t offset[kMaxRows];
     for (int64_t r = 0; r < mr; ++r) offset[r] = r * ld;
-    Tile<T> tile;
+    Tile<T> tile{};
     tile.ldb = kNr, tile.row = offset, tile.n = int(n);
-    tile.bias = nullptr, tile.relu = false;
     const TileKernel<T> f = kernel[n > kLanes<T>];
     for (int64_t k0 = 0; k0 < k; k0 += kc) {
       tile.kc = min64(kc, k - k0), tile.add = add || k0 > 0;
@@ -150,35 +256,46 @@ struct Recurrent {
     }
   }
 
+  // Units [u, u + count) of a row of a step.
+  struct At {
+    int64_t step, r;  // row of the batch
+    int64_t row;      // of the sequences
+    int64_t u, count;
+  };
+
   // The forward pass: at every step, f(at, z), then h(at) for vectors of units, where z[gate * NR]
   // is h W. Two loops: what h computes waits for all of f, and a processor looks ahead over a few
   // iterations only.
-  struct At {
-    int64_t row;       // of the step, in [0, steps * batch)
-    const T* before;   // the row of h before the step
-    int64_t u, count;  // units [u, u + count)
-  };
   template <class F, class H>
-  void each_gate(const T* w, const T* first, const T* hs, void* scratch, const F& f,
+  void each_gate(const T* w, const T* first, const T* hs, const T* drop, void* scratch, const F& f,
                  const H& h) const {
-    run(w, scratch, [&](const Task& t) {
+    run(w, false, static_cast<T*>(scratch), [&](const Task& t) {
       const int64_t ld = gates * kNr;
       for (int64_t s = 0; s < steps; ++s) {
-        const T* before = (s ? hs + (s - 1) * batch * units : first) + t.row * units;
-        const int64_t row = s * batch + t.row;
-        pack_rows_of(t, before);
+        if (drop) {
+          for (int64_t r = 0; r < t.m; ++r) {
+            const T *from = before(first, hs, s, t.row + r), *d = drop + (t.row + r) * units;
+            T* to = t.z + r * units;
+            for (int64_t u = 0; u < units; ++u) to[u] = from[u] * d[u];
+          }
+          pack_rows_of(t, [&](int64_t r) { return t.z + r * units; });
+        } else {
+          pack_rows_of(t, [&](int64_t r) { return before(first, hs, s, t.row + r); });
+        }
         for (int64_t b = 0; b < blocks; ++b) {
           const int64_t u = b * kNr, n = min64(kNr, units - u);
           for (int64_t g = 0; g < gates; ++g)
             multiply(t, b * gates + g, n, t.z + g * kNr, ld, false);
           for (int64_t r = 0; r < t.m; ++r) {
+            const int64_t row = row_of(s, t.row + r);
             each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              f(At{row + r, before + r * units, u + i, count}, t.z + r * ld + i);
+              f(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
             });
           }
           for (int64_t r = 0; r < t.m; ++r) {
+            const int64_t row = row_of(s, t.row + r);
             each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              h(At{row + r, before + r * units, u + i, count});
+              h(At{s, t.row + r, row, u + i, count});
             });
           }
         }
@@ -186,21 +303,30 @@ struct Recurrent {
     });
   }
 
-  // The backward pass: at every step from the last, f(row of the step, row of the batch, unit,
-  // count) for vectors of units writes dz into `dz` and the part of dh that does not pass through
-  // W into `dh`; then dh += dz W^T.
+  // The backward pass: at every step from the last, f(at) for vectors of units writes dz into `dz`
+  // and the part of dh that does not pass through W into `dh`; then dh += dz W^T.
   template <class F>
-  void each_step_back(const T* w, const T* dz, T* dh, void* scratch, const F& f) const {
-    run(w, scratch, [&](const Task& t) {
+  void each_step_back(const T* w, const T* dz, T* dh, const T* drop, void* scratch,
+                      const F& f) const {
+    run(w, true, static_cast<T*>(scratch), [&](const Task& t) {
       for (int64_t s = steps - 1; s >= 0; --s) {
         for (int64_t r = t.row; r < t.row + t.m; ++r) {
-          each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
-            f(s * batch + r, r, u, count);
-          });
+          const int64_t row = row_of(s, r);
+          each_vector<T>(units, [&](int64_t u, int64_t count)
+                                    __attribute__((always_inline)) { f(At{s, r, row, u, count}); });
         }
-        pack_rows_of(t, dz + (s * batch + t.row) * k);
-        for (int64_t b = 0; b < blocks; ++b)
-          multiply(t, b, min64(kNr, units - b * kNr), dh + t.row * units + b * kNr, units, true);
+        pack_rows_of(t, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; });
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int64_t n = min64(kNr, units - b * kNr), at = t.row * units + b * kNr;
+          if (!drop) {
+            multiply(t, b, n, dh + at, units, true);
+            continue;
+          }
+          multiply(t, b, n, t.z, kNr, false);
+          for (int64_t r = 0; r < t.m; ++r)
+            for (int64_t u = 0; u < n; ++u)
+              dh[at + r * units + u] += t.z[r * kNr + u] * drop[at + r * units + u];
+        }
       }
     });
   }
@@ -215,29 +341,89 @@ HB_INLINE T* output(const Call& c, int i) {
   return static_cast<T*>(c.outputs[i]);
 }
 
+// inputs: projected, h, kernel; output: h.
+template <class T>
+struct SimpleSequence : Recurrent<T> {
+  explicit SimpleSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 1, 3, false) {}
+  void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    const int64_t units = this->units;
+    const T *x = input<T>(call, 0), *h0 = input<T>(call, 1);
+    T* hs = output<T>(call, 0);
+    const auto held = this->held(call);
+    typedef typename Recurrent<T>::At At;
+    this->each_gate(
+        input<T>(call, 2), h0, hs, this->drop(call), call.scratch,
+        [&](const At& at, const T* z) __attribute__((always_inline)) {
+          const int64_t to = at.row * units + at.u;
+          const T* old = this->before(h0, hs, at.step, at.r) + at.u;
+          const Vec<T> h = held(at.row) ? load_n(old, at.count, T(0))
+                                        : fn.state(load(z) + load_n(x + to, at.count, T(0)));
+          store_n(hs + to, h, at.count);
+        },
+        [&](const At&) {});
+  }
+};
+
+// inputs: h (of all steps), kernel, dh; outputs: dz, dh.
+template <class T>
+struct SimpleSequenceGrad : Recurrent<T> {
+  explicit SimpleSequenceGrad(Prepare& p) : Recurrent<T>(p, p.inputs[0], 1, 3, true) {}
+  void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    const int64_t units = this->units;
+    const T *hs = input<T>(call, 0), *dhs = input<T>(call, 2);
+    T *dz = output<T>(call, 0), *dh_carry = output<T>(call, 1);
+    const auto held = this->held(call);
+    memset(dh_carry, 0, size_t(this->batch * units) * sizeof(T));
+    typedef typename Recurrent<T>::At At;
+    this->each_step_back(input<T>(call, 1), dz, dh_carry, this->drop(call), call.scratch,
+                         [&](const At& at) __attribute__((always_inline)) {
+                           const int64_t i = at.row * units + at.u;
+                           T* hr = dh_carry + at.r * units + at.u;
+                           const Vec<T> dh =
+                               load_n(hr, at.count, T(0)) + load_n(dhs + i, at.count, T(0));
+                           const bool hold = held(at.row);
+                           const Vec<T> h = load_n(hs + i, at.count, T(0));
+                           store_n(dz + i, hold ? Vec<T>{} : dh * fn.state_slope(h), at.count);
+                           store_n(hr, hold ? dh : Vec<T>{}, at.count);
+                         });
+  }
+};
+
 // inputs: projected, h, c, kernel; outputs: h, c, gates.
 template <class T>
 struct LstmSequence : Recurrent<T> {
-  explicit LstmSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 4, false) {}
+  explicit LstmSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 4, 4, false) {}
   void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
     constexpr int64_t kNr = Recurrent<T>::kNr;
-    const int64_t units = this->units, ahead = this->batch * units;
-    const T *x = input<T>(call, 0), *c0 = input<T>(call, 2);
+    const int64_t units = this->units;
+    const T *x = input<T>(call, 0), *h0 = input<T>(call, 1), *c0 = input<T>(call, 2);
     T *hs = output<T>(call, 0), *cs = output<T>(call, 1), *gates = output<T>(call, 2);
     const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
     this->each_gate(
-        input<T>(call, 3), input<T>(call, 1), hs, call.scratch,
+        input<T>(call, 3), h0, hs, this->drop(call), call.scratch,
         [&](const At& at, const T* z) __attribute__((always_inline)) {
           const T* xr = x + at.row * 4 * units + at.u;
           T* gr = gates + at.row * 4 * units + at.u;
           const auto gate = [&](int64_t g) __attribute__((always_inline)) {
             return load(z + g * kNr) + load_n(xr + g * units, at.count, T(0));
           };
-          store_n(gr, vsigmoid<T>(gate(0)), at.count);
-          store_n(gr + units, vsigmoid<T>(gate(1)), at.count);
-          store_n(gr + 2 * units, vtanh<T>(gate(2)), at.count);
-          store_n(gr + 3 * units, vsigmoid<T>(gate(3)), at.count);
+          store_n(gr, fn.gate(gate(0)), at.count);
+          store_n(gr + units, fn.gate(gate(1)), at.count);
+          store_n(gr + 2 * units, fn.state(gate(2)), at.count);
+          store_n(gr + 3 * units, fn.gate(gate(3)), at.count);
         },
         [&](const At& at) __attribute__((always_inline)) {
           const T* gr = gates + at.row * 4 * units + at.u;
@@ -245,16 +431,16 @@ struct LstmSequence : Recurrent<T> {
             return load_n(gr + g * units, at.count, T(0));
           };
           const int64_t to = at.row * units + at.u;
-          const T* before = to < ahead ? c0 + to : cs + to - ahead;
-          const Vec<T> old = load_n(before, at.count, T(0));
+          const Vec<T> old = load_n(this->before(c0, cs, at.step, at.r) + at.u, at.count, T(0));
           if (held(at.row)) {
+            const T* h = this->before(h0, hs, at.step, at.r) + at.u;
             store_n(cs + to, old, at.count);
-            store_n(hs + to, load_n(at.before + at.u, at.count, T(0)), at.count);
+            store_n(hs + to, load_n(h, at.count, T(0)), at.count);
             return;
           }
           const Vec<T> c = gate(1) * old + gate(0) * gate(2);
           store_n(cs + to, c, at.count);
-          store_n(hs + to, gate(3) * vtanh<T>(c), at.count);
+          store_n(hs + to, gate(3) * fn.state(c), at.count);
         });
   }
 };
@@ -264,61 +450,72 @@ template <class T>
 struct LstmSequenceGrad : Recurrent<T> {
   bool has_dc;
   explicit LstmSequenceGrad(Prepare& p)
-      : Recurrent<T>(p, p.inputs[1], 4, true),
-        has_dc(p.num_inputs > 5 && p.inputs[5].dtype != DType::Bool) {}
+      : Recurrent<T>(p, p.inputs[1], 4, 5, true),
+        has_dc(p.num_inputs > 5 && p.inputs[5].rank == 3) {}
   void run(const Call& call) const {
-    const int64_t units = this->units, ahead = this->batch * units;
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    const int64_t units = this->units, states = this->batch * units;
     const T *gates = input<T>(call, 0), *cs = input<T>(call, 1), *c0 = input<T>(call, 2);
     const T *dhs = input<T>(call, 4), *dcs = has_dc ? input<T>(call, 5) : nullptr;
     T *dz = output<T>(call, 0), *dh_carry = output<T>(call, 1), *dc_carry = output<T>(call, 2);
     const auto held = this->held(call);
-    memset(dh_carry, 0, size_t(ahead) * sizeof(T));
-    memset(dc_carry, 0, size_t(ahead) * sizeof(T));
-    this->each_step_back(
-        input<T>(call, 3), dz, dh_carry, call.scratch,
-        [&](int64_t row, int64_t r, int64_t u, int64_t count) __attribute__((always_inline)) {
-          const auto in = [&](const T* p)
-                              __attribute__((always_inline)) { return load_n(p, count, T(0)); };
-          const T* gr = gates + row * 4 * units + u;
-          T* zr = dz + row * 4 * units + u;
-          T *hr = dh_carry + r * units + u, *cr = dc_carry + r * units + u;
-          const int64_t at = row * units + u;
-          const Vec<T> i = in(gr), f = in(gr + units), g = in(gr + 2 * units);
-          const Vec<T> o = in(gr + 3 * units), tanh_c = vtanh<T>(in(cs + at));
-          const Vec<T> before = in(at < ahead ? c0 + at : cs + at - ahead);
-          const Vec<T> dh = in(hr) + in(dhs + at);
-          Vec<T> dc = in(cr);
-          if (dcs) dc += in(dcs + at);
-          if (held(row)) {
-            for (int g = 0; g < 4; ++g) store_n(zr + g * units, Vec<T>{}, count);
-            store_n(hr, dh, count);
-            store_n(cr, dc, count);
-            return;
-          }
-          dc += dh * o * (T(1) - tanh_c * tanh_c);
-          store_n(zr, dc * g * i * (T(1) - i), count);
-          store_n(zr + units, dc * before * f * (T(1) - f), count);
-          store_n(zr + 2 * units, dc * i * (T(1) - g * g), count);
-          store_n(zr + 3 * units, dh * tanh_c * o * (T(1) - o), count);
-          store_n(hr, Vec<T>{}, count);
-          store_n(cr, dc * f, count);
-        });
+    memset(dh_carry, 0, size_t(states) * sizeof(T));
+    memset(dc_carry, 0, size_t(states) * sizeof(T));
+    typedef typename Recurrent<T>::At At;
+    this->each_step_back(input<T>(call, 3), dz, dh_carry, this->drop(call), call.scratch,
+                         [&](const At& p) __attribute__((always_inline)) {
+                           const int64_t count = p.count;
+                           const auto in = [&](const T* from) __attribute__((always_inline)) {
+                             return load_n(from, count, T(0));
+                           };
+                           const T* gr = gates + p.row * 4 * units + p.u;
+                           T* zr = dz + p.row * 4 * units + p.u;
+                           T *hr = dh_carry + p.r * units + p.u, *cr = dc_carry + p.r * units + p.u;
+                           const int64_t at = p.row * units + p.u;
+                           const Vec<T> i = in(gr), f = in(gr + units), g = in(gr + 2 * units);
+                           const Vec<T> o = in(gr + 3 * units), shown = fn.state(in(cs + at));
+                           const Vec<T> before = in(this->before(c0, cs, p.step, p.r) + p.u);
+                           const Vec<T> dh = in(hr) + in(dhs + at);
+                           Vec<T> dc = in(cr);
+                           if (dcs) dc += in(dcs + at);
+                           if (held(p.row)) {
+                             for (int gate = 0; gate < 4; ++gate)
+                               store_n(zr + gate * units, Vec<T>{}, count);
+                             store_n(hr, dh, count);
+                             store_n(cr, dc, count);
+                             return;
+                           }
+                           dc += dh * o * fn.state_slope(shown);
+                           store_n(zr, dc * g * fn.gate_slope(i), count);
+                           store_n(zr + units, dc * before * fn.gate_slope(f), count);
+                           store_n(zr + 2 * units, dc * i * fn.state_slope(g), count);
+                           store_n(zr + 3 * units, dh * shown * fn.gate_slope(o), count);
+                           store_n(hr, Vec<T>{}, count);
+                           store_n(cr, dc * f, count);
+                         });
   }
 };
 
 // inputs: projected, h, kernel, bias; outputs: h, and z, r, n, h W + b of n.
 template <class T>
 struct GruSequence : Recurrent<T> {
-  explicit GruSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 3, false) {}
+  explicit GruSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 3, 4, false) {}
   void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
     constexpr int64_t kNr = Recurrent<T>::kNr;
     const int64_t units = this->units;
-    const T *x = input<T>(call, 0), *bias = input<T>(call, 3);
+    const T *x = input<T>(call, 0), *h0 = input<T>(call, 1), *bias = input<T>(call, 3);
     T *hs = output<T>(call, 0), *parts = output<T>(call, 1);
     const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
     this->each_gate(
-        input<T>(call, 2), input<T>(call, 1), hs, call.scratch,
+        input<T>(call, 2), h0, hs, this->drop(call), call.scratch,
         [&](const At& at, const T* inner) __attribute__((always_inline)) {
           const T *xr = x + at.row * 3 * units + at.u, *br = bias + at.u;
           T* pr = parts + at.row * 4 * units + at.u;
@@ -328,8 +525,8 @@ struct GruSequence : Recurrent<T> {
           const auto given = [&](int64_t g) __attribute__((always_inline)) {
             return load_n(xr + g * units, at.count, T(0));
           };
-          store_n(pr, vsigmoid<T>(given(0) + product(0)), at.count);
-          store_n(pr + units, vsigmoid<T>(given(1) + product(1)), at.count);
+          store_n(pr, fn.gate(given(0) + product(0)), at.count);
+          store_n(pr + units, fn.gate(given(1) + product(1)), at.count);
           store_n(pr + 3 * units, product(2), at.count);
         },
         [&](const At& at) __attribute__((always_inline)) {
@@ -338,9 +535,9 @@ struct GruSequence : Recurrent<T> {
           };
           T* pr = parts + at.row * 4 * units;
           const Vec<T> z = in(pr), r = in(pr + units), h_n = in(pr + 3 * units);
-          const Vec<T> n = vtanh<T>(in(x + (at.row * 3 + 2) * units) + r * h_n);
+          const Vec<T> n = fn.state(in(x + (at.row * 3 + 2) * units) + r * h_n);
           store_n(pr + 2 * units + at.u, n, at.count);
-          const Vec<T> old = in(at.before);
+          const Vec<T> old = in(this->before(h0, hs, at.step, at.r));
           const Vec<T> h = held(at.row) ? old : z * old + (T(1) - z) * n;
           store_n(hs + at.row * units + at.u, h, at.count);
         });
@@ -351,45 +548,52 @@ struct GruSequence : Recurrent<T> {
 // inputs and of h W + b, and dh.
 template <class T>
 struct GruSequenceGrad : Recurrent<T> {
-  explicit GruSequenceGrad(Prepare& p) : Recurrent<T>(p, p.inputs[1], 3, true) {}
+  explicit GruSequenceGrad(Prepare& p) : Recurrent<T>(p, p.inputs[1], 3, 5, true) {}
   void run(const Call& call) const {
-    const int64_t units = this->units, ahead = this->batch * units;
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    const int64_t units = this->units;
     const T *parts = input<T>(call, 0), *hs = input<T>(call, 1), *h0 = input<T>(call, 2);
     const T* dhs = input<T>(call, 4);
     T *dx = output<T>(call, 0), *inner = output<T>(call, 1), *dh_carry = output<T>(call, 2);
     const auto held = this->held(call);
-    memset(dh_carry, 0, size_t(ahead) * sizeof(T));
-    this->each_step_back(
-        input<T>(call, 3), inner, dh_carry, call.scratch,
-        [&](int64_t row, int64_t r_, int64_t u, int64_t count) __attribute__((always_inline)) {
-          const auto in = [&](const T* p)
-                              __attribute__((always_inline)) { return load_n(p, count, T(0)); };
-          const T* pr = parts + row * 4 * units + u;
-          T *xr = dx + row * 3 * units + u, *ir = inner + row * 3 * units + u;
-          T* hr = dh_carry + r_ * units + u;
-          const int64_t at = row * units + u;
-          const Vec<T> z = in(pr), r = in(pr + units), n = in(pr + 2 * units);
-          const Vec<T> h_n = in(pr + 3 * units), dh = in(hr) + in(dhs + at);
-          if (held(row)) {
-            for (int g = 0; g < 3; ++g) {
-              store_n(xr + g * units, Vec<T>{}, count);
-              store_n(ir + g * units, Vec<T>{}, count);
-            }
-            store_n(hr, dh, count);
-            return;
-          }
-          const Vec<T> before = in(at < ahead ? h0 + at : hs + at - ahead);
-          const Vec<T> dz = dh * (before - n) * z * (T(1) - z);
-          const Vec<T> dn = dh * (T(1) - z) * (T(1) - n * n);
-          const Vec<T> dr = dn * h_n * r * (T(1) - r);
-          store_n(xr, dz, count);
-          store_n(xr + units, dr, count);
-          store_n(xr + 2 * units, dn, count);
-          store_n(ir, dz, count);
-          store_n(ir + units, dr, count);
-          store_n(ir + 2 * units, dn * r, count);
-          store_n(hr, dh * z, count);
-        });
+    memset(dh_carry, 0, size_t(this->batch * units) * sizeof(T));
+    typedef typename Recurrent<T>::At At;
+    this->each_step_back(input<T>(call, 3), inner, dh_carry, this->drop(call), call.scratch,
+                         [&](const At& p) __attribute__((always_inline)) {
+                           const int64_t count = p.count;
+                           const auto in = [&](const T* from) __attribute__((always_inline)) {
+                             return load_n(from, count, T(0));
+                           };
+                           const T* pr = parts + p.row * 4 * units + p.u;
+                           T *xr = dx + p.row * 3 * units + p.u,
+                             *ir = inner + p.row * 3 * units + p.u;
+                           T* hr = dh_carry + p.r * units + p.u;
+                           const int64_t at = p.row * units + p.u;
+                           const Vec<T> z = in(pr), r = in(pr + units), n = in(pr + 2 * units);
+                           const Vec<T> h_n = in(pr + 3 * units), dh = in(hr) + in(dhs + at);
+                           if (held(p.row)) {
+                             for (int g = 0; g < 3; ++g) {
+                               store_n(xr + g * units, Vec<T>{}, count);
+                               store_n(ir + g * units, Vec<T>{}, count);
+                             }
+                             store_n(hr, dh, count);
+                             return;
+                           }
+                           const Vec<T> before = in(this->before(h0, hs, p.step, p.r) + p.u);
+                           const Vec<T> dz = dh * (before - n) * fn.gate_slope(z);
+                           const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
+                           const Vec<T> dr = dn * h_n * fn.gate_slope(r);
+                           store_n(xr, dz, count);
+                           store_n(xr + units, dr, count);
+                           store_n(xr + 2 * units, dn, count);
+                           store_n(ir, dz, count);
+                           store_n(ir + units, dr, count);
+                           store_n(ir + 2 * units, dn * r, count);
+                           store_n(hr, dh * z, count);
+                         });
   }
 };
 
@@ -398,6 +602,8 @@ struct GruSequenceGrad : Recurrent<T> {
   typedef Type<double> Type##F64;          \
   HB_CPU_KERNEL(op, Type##F32, ::hb::kF32) \
   HB_CPU_KERNEL(op, Type##F64, ::hb::kF64)
+HB_RECURRENT(simple_sequence, SimpleSequence)
+HB_RECURRENT(simple_sequence_grad, SimpleSequenceGrad)
 HB_RECURRENT(lstm_sequence, LstmSequence)
 HB_RECURRENT(lstm_sequence_grad, LstmSequenceGrad)
 HB_RECURRENT(gru_sequence, GruSequence)

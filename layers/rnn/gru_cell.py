@@ -1,6 +1,6 @@
 """GRUCell."""
 
-from hornbeam import activations, ops
+from hornbeam import ops
 from hornbeam.layers.arguments import add_named_weight
 from hornbeam.layers.rnn.recurrent_cell import RecurrentCell
 from hornbeam.ops import recurrent
@@ -86,17 +86,15 @@ class GRUCell(RecurrentCell):
             return z
         return ops.add(z, self.bias[0] if self.reset_after else self.bias)
 
-    def whole_sequence(self, projected, states, mask=None):
-        """(outputs, states) of all steps at once, or None if the settings are unusual."""
-        usual = self.reset_after and self.activation is activations.tanh
-        if not usual or self.recurrent_activation is not activations.sigmoid:
-            return None
-        kernel = ops.convert_to_tensor(self.recurrent_kernel)
+    def whole_sequence(self, drop):
+        return super().whole_sequence(drop) if self.reset_after else None
+
+    def _sequence(self, projected, states, kernel, mask, drop, **settings):
         if self.bias is None:
             bias = ops.zeros((kernel.shape[-1],), dtype=kernel.dtype)
         else:
             bias = self.bias[1]
-        h, _ = recurrent.gru_sequence(projected, states[0], kernel, bias, mask)
+        h, _ = recurrent.gru_sequence(projected, *states, kernel, bias, mask, drop, **settings)
         return h, [h]
 
     def recurrence(self):

@@ -1,6 +1,6 @@
 """LSTMCell."""
 
-from hornbeam import activations, ops
+from hornbeam import ops
 from hornbeam.layers.arguments import add_named_weight
 from hornbeam.layers.rnn.recurrent_cell import RecurrentCell
 from hornbeam.ops import recurrent
@@ -94,16 +94,8 @@ class LSTMCell(RecurrentCell):
 
         return add_named_weight(self, "bias", (4 * self.units,), initializer=initializer)
 
-    def whole_sequence(self, projected, states, mask=None):
-        """(outputs, states) of all steps at once, or None if the activations are unusual.
-
-        `projected` is (time, batch, 4 * units); the states have time as their first axis too.
-        """
-        usual = self.activation is activations.tanh
-        if not usual or self.recurrent_activation is not activations.sigmoid:
-            return None
-        kernel = ops.convert_to_tensor(self.recurrent_kernel)
-        h, c, _ = recurrent.lstm_sequence(projected, *states, kernel, mask)
+    def _sequence(self, projected, states, kernel, mask, drop, **settings):
+        h, c, _ = recurrent.lstm_sequence(projected, *states, kernel, mask, drop, **settings)
         return h, [h, c]
 
     def recurrence(self):

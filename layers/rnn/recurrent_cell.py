@@ -4,6 +4,10 @@ from hornbeam import activations, ops, random
 from hornbeam.backend import tree
 from hornbeam.layers.arguments import add_named_weight, positive_int, store_weight_arguments
 from hornbeam.layers.layer import Layer
+from hornbeam.ops import recurrent
+
+_ACTIVATIONS = ("activation", "recurrent_activation")
+_FUNCTIONS = {getattr(activations, name): name for name in recurrent.FUNCTIONS}
 
 
 class RecurrentCell(Layer):
@@ -81,9 +85,29 @@ class RecurrentCell(Layer):
         """
         raise NotImplementedError
 
-    def whole_sequence(self, projected, states, mask=None):
-        """(outputs, states) of all steps at once, or None where a loop over the steps is needed."""
-        return None
+    def whole_sequence(self, drop):
+        """A function of all steps at once, or None where a loop over the steps is needed.
+
+        It takes `(projected, states, mask, reverse)` with sequences as (batch, time, …) and returns
+        outputs and states after every step. `drop` scales the state before its projection.
+        """
+        names = [_FUNCTIONS.get(getattr(self, name, None), "") for name in _ACTIVATIONS]
+        if not hasattr(self, "recurrent_activation"):  # no gates
+            names[1] = "sigmoid"
+        if not all(names):
+            return None
+        kernel = ops.convert_to_tensor(self.recurrent_kernel)
+        settings = dict(zip(_ACTIVATIONS, names, strict=True))
+
+        def run(projected, states, mask, reverse):
+            return self._sequence(
+                projected, states, kernel, mask, drop, batch_first=True, reverse=reverse, **settings
+            )
+
+        return run
+
+    def _sequence(self, projected, states, kernel, mask, drop, **settings):
+        raise NotImplementedError
 
     def dropout_masks(self, batch, dtype, training):
         """(mask of the inputs, mask of the state), each (batch, n) or None."""

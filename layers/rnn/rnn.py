@@ -120,8 +120,7 @@ class RNN(Layer):
         states = tree.map_structure(lambda x: ops.cast(ops.convert_to_tensor(x), dtype), states)
         if isinstance(mask, (list, tuple)):
             mask = mask[0]
-        step, whole, xs = self._step_and_inputs(sequences, training)
-        last, outputs, states = self._loop(step, whole, xs, states, mask, zero_start)
+        last, outputs, states = self._run(sequences, states, mask, zero_start, training)
         if self.stateful:
             for variable, value in zip(
                 tree.flatten(self.states), tree.flatten(states), strict=True
@@ -131,73 +130,74 @@ class RNN(Layer):
         result = ops.cast(result, self.compute_dtype)
         return (result, *states) if self.return_state else result
 
-    def _step_and_inputs(self, sequences, training):
-        """How to compute: one step, all steps at once (or None), and on what.
-
-        A step is `(input, states)` → `(output, states)`; all steps are `(inputs, states, mask)`
-        → `(outputs, states)` with time as the first axis, or None; the inputs have it first too, in
-        the order of the steps.
-        """
+    def _run(self, sequences, states, mask, zero_start, training):
+        """(last output, outputs (batch, time, …) or None, last states)."""
         cell = self.cell
-        own = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
         batch, dtype = sequences.shape[0], sequences.dtype
-        if own:
-            with cell._open_name_scope():
-                masks = cell.dropout_masks(batch, dtype, training)
-                if masks[0] is not None:
-                    sequences = sequences * ops.expand_dims(masks[0], 1)
-                # Rearranged before the product, whose result is larger.
-                projected = cell.project(self._in_order_of_steps(sequences))
-                recurrence = cell.recurrence()
+        if not (isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call):
+            # Random masks are drawn here, once: the body of a loop has no state of its own.
+            cells = list(_recurrent_cells(cell))
+            for c in cells:
+                c._dropout_masks = c.dropout_masks(batch, dtype, training)
+            extra = {"training": training} if takes_training(cell) else {}
 
-            def step(x, states):
-                carried = states[0] if masks[1] is None else states[0] * masks[1]
-                new = recurrence(x, states, carried)
-                return new[0], new
+            def step_of_cell(x, states):
+                output, new = cell(x, states, **extra)
+                return output, list(new) if tree.is_nested(new) else [new]
 
-            return step, cell.whole_sequence if masks[1] is None else None, projected
-        # Random masks are drawn here, once: the body of a loop has no state of its own.
-        cells = list(_recurrent_cells(cell))
-        for c in cells:
-            c._dropout_masks = c.dropout_masks(batch, dtype, training)
-        extra = {"training": training} if takes_training(cell) else {}
+            try:
+                xs = self._in_order_of_steps(sequences)
+                return self._loop_over_outputs(step_of_cell, xs, states, mask)
+            finally:
+                for c in cells:
+                    c._dropout_masks = None
+        # The output of the cells of this package is their first state, so that it needs no place
+        # in the loop of its own (if masked steps repeat it, from a start at zero).
+        zero_output = mask is not None and self.zero_output_for_mask
+        is_state = mask is None or zero_start
+        with cell._open_name_scope():
+            masks = cell.dropout_masks(batch, dtype, training)
+            if masks[0] is not None:
+                sequences = sequences * ops.expand_dims(masks[0], 1)
+            whole = None
+            if (is_state or zero_output) and sequences.shape[1] > 0:
+                whole = cell.whole_sequence(masks[1])
+            if whole is not None:
+                return self._all_steps(whole, cell.project(sequences), states, mask, zero_output)
+            # Rearranged before the product, whose result is larger.
+            xs = cell.project(self._in_order_of_steps(sequences))
+            recurrence = cell.recurrence()
 
-        def step_of_cell(x, states):
-            output, new = cell(x, states, **extra)
-            return output, list(new) if tree.is_nested(new) else [new]
+        def step(x, states):
+            carried = states[0] if masks[1] is None else states[0] * masks[1]
+            new = recurrence(x, states, carried)
+            return new[0], new
 
-        self.__dict__["_masked_cells"] = cells
-        return step_of_cell, None, self._in_order_of_steps(sequences)
+        if is_state and not zero_output:
+            return self._loop_over_states(step, xs, states, mask)
+        return self._loop_over_outputs(step, xs, states, mask)
+
+    def _all_steps(self, whole, projected, states, mask, zero_output):
+        """As `_run`, by one op. It reads and writes sequences as they lie in memory."""
+        mask = None if mask is None else ops.cast(mask, "bool")
+        outputs, states = whole(projected, states, mask, self.go_backwards)
+        if zero_output:
+            outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0.0)
+        end = 0 if self.go_backwards else -1
+        last, states = outputs[:, end], [s[:, end] for s in states]
+        # outputs come in the order of the steps
+        return last, ops.flip(outputs, axis=1) if self.go_backwards else outputs, states
 
     def _in_order_of_steps(self, sequences):
         xs = _time_first(sequences)
         return ops.flip(xs, axis=0) if self.go_backwards else xs
 
-    def _loop(self, step, whole, xs, states, mask, zero_start):
-        """(last output, outputs (batch, time, …) or None, last states)."""
-        if mask is not None:
-            mask = self._in_order_of_steps(ops.cast(mask, "bool"))
-        # The output of the cells of this package is their first state, so that it needs no place
-        # in the loop of its own (if masked steps repeat it, from a start at zero).
-        cell, zero_output = self.cell, mask is not None and self.zero_output_for_mask
-        is_state = isinstance(cell, RecurrentCell) and type(cell).call is RecurrentCell.call
-        is_state = is_state and (mask is None or zero_start)
-        try:
-            if (is_state or zero_output) and whole is not None and xs.shape[0] > 0:
-                result = whole(xs, states, mask)
-                if result is not None:
-                    outputs, states = result
-                    if zero_output:
-                        outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0.0)
-                    return outputs[-1], _time_first(outputs), [s[-1] for s in states]
-            if is_state and not zero_output:
-                return self._loop_over_states(step, xs, states, mask)
-            return self._loop_over_outputs(step, xs, states, mask)
-        finally:
-            for c in self.__dict__.pop("_masked_cells", ()):
-                c._dropout_masks = None
+    def _mask_of_steps(self, mask):
+        return None if mask is None else self._in_order_of_steps(ops.cast(mask, "bool"))
 
     def _loop_over_states(self, step, xs, states, mask):
+        mask = self._mask_of_steps(mask)
+
         def body(states, x):
             x, visible = x if mask is not None else (x, None)
             _, new = step(x, states)
@@ -209,6 +209,7 @@ class RNN(Layer):
         return states[0], None if outputs is None else _time_first(outputs), states
 
     def _loop_over_outputs(self, step, xs, states, mask):
+        mask = self._mask_of_steps(mask)
         batch = xs.shape[1]
         size = output_size(self.cell)
         dtype = tree.flatten(states)[0].dtype

@@ -2,6 +2,7 @@
 
 from hornbeam import ops
 from hornbeam.layers.rnn.recurrent_cell import RecurrentCell
+from hornbeam.ops import recurrent
 
 
 class SimpleRNNCell(RecurrentCell):
@@ -62,6 +63,10 @@ class SimpleRNNCell(RecurrentCell):
             },
             **kwargs,
         )
+
+    def _sequence(self, projected, states, kernel, mask, drop, **settings):
+        h = recurrent.simple_sequence(projected, *states, kernel, mask, drop, **settings)
+        return h, [h]
 
     def recurrence(self):
         kernel = ops.convert_to_tensor(self.recurrent_kernel)

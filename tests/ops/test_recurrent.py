@@ -1,10 +1,10 @@
-"""LSTM and GRU over a whole sequence against the loops they stand for: values and gradients."""
+"""Simple recurrence, LSTM and GRU over a whole sequence against the loops they stand for: values and gradients."""
 
 import numpy as np
 import pytest
 
 import hornbeam as keras
-from hornbeam import ops
+from hornbeam import backend, ops
 from hornbeam.ops import recurrent
 
 
@@ -25,6 +25,14 @@ def lstm_loop(projected, h, c, kernel, mask=None):
     return ops.stack(hs), ops.stack(cs)
 
 
+def simple_loop(projected, h, kernel, mask=None):
+    hs = []
+    for t in range(projected.shape[0]):
+        h = visible(mask, t, ops.tanh(projected[t] + ops.matmul(h, kernel)), h)
+        hs.append(h)
+    return (ops.stack(hs),)
+
+
 def gru_loop(projected, h, kernel, bias, mask=None):
     hs = []
     for t in range(projected.shape[0]):
@@ -41,7 +49,7 @@ def arguments(gates, steps=4, batch=3, units=2, dtype="float64"):
     r = np.random.default_rng(0)
     state, n = (batch, units), gates * units
     shapes = [(steps, batch, n), state]
-    shapes += [state, (units, n)] if gates == 4 else [(units, n), (n,)]
+    shapes += {1: [(units, n)], 3: [(units, n), (n,)], 4: [state, (units, n)]}[gates]
     return [ops.convert_to_tensor(r.normal(size=s).astype(dtype)) for s in shapes]
 
 
@@ -54,6 +62,7 @@ def some_mask(xs):
 
 def loss(fn, xs, outputs, *mask):
     results = fn(*xs, *mask)
+    results = results if isinstance(results, (list, tuple)) else (results,)
     return sum(ops.sum(ops.sin(results[k] * (k + 1.0))) for k in outputs)
 
 
@@ -67,11 +76,15 @@ def value_and_gradients(fn, xs, outputs, *mask):
 
 LSTM = (recurrent.lstm_sequence, lstm_loop, 4)
 GRU = (recurrent.gru_sequence, gru_loop, 3)
+SIMPLE = (recurrent.simple_sequence, simple_loop, 1)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind,outputs", [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,))])
+@pytest.mark.parametrize(
+    "kind,outputs",
+    [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,)), (SIMPLE, (0,))],
+)
 def test_a_sequence_is_the_loop(compiled, masked, kind, outputs):
     xs = arguments(kind[2])
     mask = [some_mask(xs)] if masked else []
@@ -87,11 +100,11 @@ def test_a_sequence_is_the_loop(compiled, masked, kind, outputs):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
+@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
 def test_second_derivatives(kind, masked):
     xs = arguments(kind[2], steps=3, batch=2)
     mask = [some_mask(xs)] if masked else []
-    kernel = xs[3 if kind[2] == 4 else 2]
+    kernel = xs[3 if kind[2] == 4 else 2]  # follows the states
 
     def second(fn):
         with keras.GradientTape() as outer:
@@ -112,7 +125,9 @@ SIZES = [(3, 2, 1), (2, 7, 16), (3, 33, 40), (5, 100, 24), (2, 9, 130), (1, 1, 3
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("kind,outputs", [(LSTM, (0, 1)), (LSTM, (1,)), (GRU, (0,))])
+@pytest.mark.parametrize(
+    "kind,outputs", [(LSTM, (0, 1)), (LSTM, (1,)), (GRU, (0,)), (SIMPLE, (0,))]
+)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype,tolerance", [("float32", 2e-5), ("float64", 1e-12)])
 def test_kernels_compute_the_compositions(dtype, tolerance, masked, kind, outputs, size):
@@ -129,26 +144,27 @@ def test_kernels_compute_the_compositions(dtype, tolerance, masked, kind, output
         scale = np.abs(exact.numpy()).max()
         np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance * (scale + 1))
     # ... and what is kept for the gradients
-    for x, exact in zip(sequence(*xs, *mask), sequence.function(*wide, *mask), strict=True):
+    kept = backend.tree.flatten(sequence(*xs, *mask))
+    for x, exact in zip(kept, backend.tree.flatten(sequence.function(*wide, *mask)), strict=True):
         np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", [LSTM, GRU], ids=["lstm", "gru"])
+@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
 def test_rows_do_not_depend_on_the_batch(kind):
     # A row has the same bits whichever rows share its task: what makes threads invisible.
     xs = arguments(kind[2], 4, 50, 24, dtype="float32")
-    batched = kind[2] - 1  # inputs before the weights
-    whole = [x.numpy() for x in kind[0](*xs)]
+    batched = 3 if kind is LSTM else 2  # inputs before the weights
+    whole = [x.numpy() for x in backend.tree.flatten(kind[0](*xs))]
     for first, last in [(0, 1), (3, 20), (20, 50)]:
         part = [xs[0][:, first:last], *(x[first:last] for x in xs[1:batched]), *xs[batched:]]
-        for mine, theirs in zip(kind[0](*part), whole, strict=True):
+        for mine, theirs in zip(backend.tree.flatten(kind[0](*part)), whole, strict=True):
             np.testing.assert_array_equal(mine, theirs[:, first:last])
 
 
 @pytest.mark.parametrize("initial", [False, True])
 @pytest.mark.parametrize("zero_output", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "SimpleRNNCell"])
 def test_masked_layers_give_what_the_loop_over_the_cell_gives(
     monkeypatch, cell, backwards, zero_output, initial
 ):
@@ -176,3 +192,106 @@ def test_masked_layers_give_what_the_loop_over_the_cell_gives(
     monkeypatch.setattr(type(layer.cell), "whole_sequence", lambda *args: None)
     for mine, theirs in zip(whole, run(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=3e-6)
+
+
+SETTINGS = [
+    {"batch_first": True},
+    {"reverse": True},
+    {"batch_first": True, "reverse": True},
+    {"activation": "relu", "recurrent_activation": "hard_sigmoid"},
+    {"activation": "linear", "batch_first": True},
+    {"activation": "sigmoid", "recurrent_activation": "tanh", "reverse": True},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
+def test_kernels_under_every_setting(kind, masked, dropped, settings):
+    # Against the composition; and its gradient rule against the tape's in the plain loop.
+    size = (5, 19, 37)
+    sequence, _, gates = kind
+    xs = arguments(gates, *size, dtype="float32")
+    xs[0] = xs[0] * 0.3
+    xs[-1 if gates != 3 else -2] = xs[-1 if gates != 3 else -2] * 0.1  # relu keeps within bounds
+    mask, drop = (some_mask(xs) if masked else None), None
+    if settings.get("batch_first"):
+        xs[0] = ops.swapaxes(xs[0], 0, 1)
+        mask = None if mask is None else ops.swapaxes(mask, 0, 1)
+    if dropped:
+        keep = np.random.default_rng(5).random(size[1:]) < 0.7
+        drop = ops.convert_to_tensor((keep / 0.7).astype("float32"))
+
+    def run(function, xs, drop):
+        def call(*xs):
+            return function(*xs, mask=mask, drop=drop, **settings)
+
+        return value_and_gradients(call, xs, (0,))
+
+    wide = [ops.cast(x, "float64") for x in xs]
+    mine = run(sequence, xs, drop)
+    exact = run(sequence.function, wide, None if drop is None else ops.cast(drop, "float64"))
+    for a, b in zip(mine, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-5 * (np.abs(b.numpy()).max() + 1))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "cell,settings",
+    [
+        ("LSTMCell", {"recurrent_dropout": 0.4}),
+        ("GRUCell", {"recurrent_dropout": 0.4, "dropout": 0.2}),
+        ("SimpleRNNCell", {"recurrent_dropout": 0.4, "activation": "relu"}),
+        ("LSTMCell", {"recurrent_activation": "hard_sigmoid", "activation": "relu"}),
+        ("GRUCell", {"activation": "linear"}),
+        ("GRUCell", {"reset_after": False}),
+    ],
+)
+def test_unusual_layers_give_what_the_loop_over_the_cell_gives(
+    monkeypatch, cell, settings, backwards
+):
+    r = np.random.default_rng(0)
+    xs = ops.convert_to_tensor(r.normal(size=(3, 6, 4)).astype("float32"))
+    layer = keras.layers.RNN(
+        getattr(keras.layers, cell)(5, seed=3, **settings),
+        return_sequences=True,
+        return_state=True,
+        go_backwards=backwards,
+    )
+    layer.build(xs.shape)
+    generator = layer.cell.seed_generator.state
+
+    def run():
+        generator.assign(ops.zeros_like(generator))
+        with keras.GradientTape() as tape:
+            tape.watch(xs)
+            results = layer(xs, training=True)
+            total = sum(ops.sum(ops.sin(x)) for x in results)
+        return *results, tape.gradient(total, xs)
+
+    whole = run()
+    monkeypatch.setattr(type(layer.cell), "whole_sequence", lambda *args: None)
+    for mine, theirs in zip(whole, run(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=3e-6)
+
+
+def test_bidirectional_layers_turn_nothing_around():
+    # The backward layer's outputs are turned around twice: by it, and by Bidirectional.
+    layer = keras.layers.Bidirectional(keras.layers.GRU(4, return_sequences=True))
+    xs = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    layer.build(xs.shape)
+
+    @keras.function
+    def gradient(x):
+        with keras.GradientTape() as tape:
+            tape.watch(x)
+            total = ops.sum(ops.sin(layer(x)))
+        return tape.gradient(total, x)
+
+    from hornbeam.backend import passes
+
+    graph = passes.optimize(gradient.concrete(xs).graph)
+    strides = [n.attrs["strides"] for n in graph.nodes if n.op.name in ("slice", "slice_grad")]
+    assert all(s > 0 for stride in strides for s in stride)
+    assert not any(n.op.name == "transpose" and n.inputs[0].shape[0] == 2 for n in graph.nodes)

@@ -4,6 +4,15 @@ The gradient of the loop alone would compute the gates again and add up the grad
 recurrent kernel step by step. Here the gates are kept, the backward loop holds one matrix product,
 and the kernel's gradient is one product over all steps at the end. Both loops have kernels
 (csrc/ops/recurrent.cc).
+
+What the ops share:
+
+    mask: (time, batch), bool, or None: where it is false, a step leaves the states as they are.
+    drop: (batch, units), or None: scales h before it meets the kernel. A constant: it gets no
+        gradient.
+    activation, recurrent_activation: names in `FUNCTIONS`; the gates use the second.
+    batch_first: the sequences (and the mask) are (batch, time, …).
+    reverse: the first step is the last in memory; results stand where their inputs stand.
 """
 
 from __future__ import annotations
@@ -13,39 +22,75 @@ from hornbeam.backend.registry import op
 
 OPS = backend.OPS
 
-
-@op(inputs=("projected", "h", "c", "kernel", "mask"))
-def lstm_sequence(projected, h, c, kernel, mask=None):
-    """Long short-term memory with tanh and sigmoid (Hochreiter and Schmidhuber, 1997).
-
-        i, f, g, o = split(projected[t] + h kernel)
-        c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
-
-    Args:
-        projected: (time, batch, 4 * units), the inputs' part of the gates, bias included.
-        h, c: (batch, units), the first states.
-        kernel: (units, 4 * units).
-        mask: (time, batch), bool, or None: where it is false, a step leaves the states as they are.
-
-    Returns:
-        h and c after every step, (time, batch, units), and the activated gates, (time, batch,
-        4 * units), which the gradient needs.
-    """
-
-    def step(states, x):
-        h, c = states
-        i, f, g, o = OPS["split"](x["projected"] + OPS["matmul"](h, kernel), 4, axis=-1)
-        i, f, g, o = (OPS["sigmoid"](i), OPS["sigmoid"](f), OPS["tanh"](g), OPS["sigmoid"](o))
-        new_c = f * c + i * g
-        h = _visible(x, o * OPS["tanh"](new_c), h)
-        c = _visible(x, new_c, c)
-        return (h, c), (h, c, OPS["concatenate"]([i, f, g, o], axis=-1))
-
-    return OPS["scan"](step, (h, c), _present(projected=projected, mask=mask))[1]
+#: Functions of gates and states, each with its slope as a function of its value.
+FUNCTIONS = {
+    "tanh": lambda y: 1.0 - y * y,
+    "sigmoid": lambda y: y * (1.0 - y),
+    "relu": lambda y: OPS["cast"](y > 0.0, y.dtype),
+    "hard_sigmoid": lambda y: OPS["cast"](OPS["logical_and"](y > 0.0, y < 1.0), y.dtype) / 6.0,
+    "linear": lambda y: OPS["ones_like"](y),
+}
 
 
-def _present(**xs):
-    return {name: x for name, x in xs.items() if x is not None}
+def _function(name):
+    return (lambda x: x) if name == "linear" else OPS[name]
+
+
+class _Sequence:
+    """The order of steps in memory, and what the steps share."""
+
+    def __init__(self, mask, drop, activation, recurrent_activation, batch_first, reverse):
+        self.mask, self.drop = mask, drop
+        self.batch_first, self.reverse = batch_first, reverse
+        self.state, self.state_slope = _function(activation), FUNCTIONS[activation]
+        self.gate, self.gate_slope = (
+            _function(recurrent_activation),
+            FUNCTIONS[recurrent_activation],
+        )
+
+    def turned(self, x):
+        """Time first, if it is not, and back."""
+        return OPS["swapaxes"](x, 0, 1) if self.batch_first else x
+
+    def scan(self, step, carry, xs, backwards=False):
+        """`step` over the sequences `xs`; the last carry, and sequences."""
+        if self.mask is not None:
+            xs = xs | {"mask": self.mask}
+        xs = {name: self.turned(x) for name, x in xs.items() if x is not None}
+        carry, ys = OPS["scan"](step, carry, xs, reverse=bool(self.reverse) != backwards)
+        return carry, backend.tree.map_structure(self.turned, ys)
+
+    def dropped(self, h):
+        return h if self.drop is None else h * self.drop
+
+    def before(self, first, states):
+        """The states that each step started from."""
+        axis = 1 if self.batch_first else 0
+        key = (slice(None),) * axis
+        first = OPS["expand_dims"](first, axis)
+        if self.reverse:
+            return OPS["concatenate"]([states[(*key, slice(1, None))], first], axis=axis)
+        return OPS["concatenate"]([first, states[(*key, slice(None, -1))]], axis=axis)
+
+    def kernel_gradient(self, h0, hs, dz):
+        """Of z = h kernel over all steps."""
+        h = self.before(h0, hs)
+        if self.drop is not None:
+            h = h * OPS["expand_dims"](self.drop, 1 if self.batch_first else 0)
+        return OPS["matmul"](OPS["transpose"](_over_all_steps(h)), _over_all_steps(dz))
+
+
+def _common(op):
+    """Attributes and optional inputs that every op here has, of an op being differentiated."""
+    names = ("activation", "recurrent_activation", "batch_first", "reverse")
+    return {name: op.attrs[name] for name in names} | {
+        name: op.input(name) for name in ("mask", "drop")
+    }
+
+
+def _optional(op):
+    """Gradients of the optional inputs."""
+    return (None,) * sum(op.input(name) is not None for name in ("mask", "drop"))
 
 
 def _visible(x, value, otherwise):
@@ -55,70 +100,218 @@ def _visible(x, value, otherwise):
     return OPS["where"](OPS["expand_dims"](x["mask"], 1), value, otherwise)
 
 
-def _before(first, states):
-    """The states that each step started from."""
-    return OPS["concatenate"]([OPS["expand_dims"](first, 0), states[:-1]], axis=0)
-
-
 def _over_all_steps(x):
     """(time, batch, n) → (time * batch, n)."""
     return OPS["reshape"](x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
-def _lstm_backwards(gates, cs, c, kernel, dhs, dcs, mask, dgates=None):
+# ------------------------------------------------------------------ simple recurrence
+
+
+@op(inputs=("projected", "h", "kernel", "mask", "drop"))
+def simple_sequence(
+    projected,
+    h,
+    kernel,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    """Simple recurrent network (Elman, 1990): h = tanh(projected[t] + h kernel).
+
+    Args:
+        projected: (time, batch, units), the inputs' part, bias included.
+        h: (batch, units), the first state.
+        kernel: (units, units).
+        mask, drop, activation, batch_first, reverse: see the module.
+        recurrent_activation: there are no gates.
+
+    Returns:
+        h after every step, (time, batch, units).
+    """
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+
+    def step(h, x):
+        new = s.state(x["projected"] + OPS["matmul"](s.dropped(h), kernel))
+        new = _visible(x, new, h)
+        return new, new
+
+    return s.scan(step, h, {"projected": projected})[1]
+
+
+def _simple_backwards(s, hs, kernel, dhs):
+    """Gradients of the projected inputs and of the first state."""
+    backwards = OPS["transpose"](kernel)
+    zero = OPS["zeros_like"](s.turned(hs)[0])
+
+    def step(dh, x):
+        all_h = dh + x["dh"]
+        dz = _visible(x, all_h * s.state_slope(x["h"]), zero)
+        dh = s.dropped(OPS["matmul"](dz, backwards))
+        if "mask" in x:  # a held state passes its gradient on
+            dh = dh + _visible(x, zero, all_h)
+        return dh, dz
+
+    dh0, dz = s.scan(step, zero, {"h": hs, "dh": dhs}, backwards=True)
+    return dz, dh0
+
+
+@op(inputs=("hs", "kernel", "dhs", "mask", "drop"), kernel="simple_sequence_grad")
+def _simple_sequence_grad(
+    hs,
+    kernel,
+    dhs,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+    return _simple_backwards(s, hs, kernel, dhs)
+
+
+@simple_sequence.gradient
+def _(op, dhs):
+    h0, kernel = op.inputs[1:3]
+    dz, dh0 = _simple_sequence_grad(op.output, kernel, dhs, **_common(op))
+    dkernel = _Sequence(**_common(op)).kernel_gradient(h0, op.output, dz)
+    return dz, dh0, dkernel, *_optional(op)
+
+
+# ------------------------------------------------------------------ LSTM
+
+
+@op(inputs=("projected", "h", "c", "kernel", "mask", "drop"))
+def lstm_sequence(
+    projected,
+    h,
+    c,
+    kernel,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997).
+
+        i, f, g, o = split(projected[t] + h kernel)
+        c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
+
+    Args:
+        projected: (time, batch, 4 * units), the inputs' part of the gates, bias included.
+        h, c: (batch, units), the first states.
+        kernel: (units, 4 * units).
+        mask, drop, activation, recurrent_activation, batch_first, reverse: see the module.
+
+    Returns:
+        h and c after every step, (time, batch, units), and the activated gates, (time, batch,
+        4 * units), which the gradient needs.
+    """
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+
+    def step(states, x):
+        h, c = states
+        z = x["projected"] + OPS["matmul"](s.dropped(h), kernel)
+        i, f, g, o = OPS["split"](z, 4, axis=-1)
+        i, f, g, o = s.gate(i), s.gate(f), s.state(g), s.gate(o)
+        new_c = f * c + i * g
+        h = _visible(x, o * s.state(new_c), h)
+        c = _visible(x, new_c, c)
+        return (h, c), (h, c, OPS["concatenate"]([i, f, g, o], axis=-1))
+
+    return s.scan(step, (h, c), {"projected": projected})[1]
+
+
+def _lstm_backwards(s, gates, cs, c, kernel, dhs, dcs, dgates=None):
     """Gradients of the projected inputs and of the first states."""
     backwards = OPS["transpose"](kernel)
+    zero = OPS["zeros_like"](c)
 
     def step(carry, x):
         dh, dc = carry
         i, f, g, o = OPS["split"](x["gates"], 4, axis=-1)
-        tanh_c = OPS["tanh"](x["c"])
+        shown = s.state(x["c"])
         dh = dh + x["dh"]
         dc = dc + x["dc"] if "dc" in x else dc
         all_h, all_c = dh, dc
         dh, dc = _visible(x, dh, zero), _visible(x, dc, zero)
-        dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-        di, df, dg, do = dc * g, dc * x["c_before"], dc * i, dh * tanh_c
+        dc = dc + dh * o * s.state_slope(shown)
+        di, df, dg, do = dc * g, dc * x["c_before"], dc * i, dh * shown
         if "dgates" in x:
             more = OPS["split"](x["dgates"], 4, axis=-1)
             di, df, dg, do = (d + m for d, m in zip((di, df, dg, do), more, strict=True))
-        parts = [di * i * (1.0 - i), df * f * (1.0 - f), dg * (1.0 - g * g), do * o * (1.0 - o)]
+        slopes = s.gate_slope(i), s.gate_slope(f), s.state_slope(g), s.gate_slope(o)
+        parts = [d * slope for d, slope in zip((di, df, dg, do), slopes, strict=True)]
         dz = OPS["concatenate"](parts, axis=-1)
-        dh, dc = OPS["matmul"](dz, backwards), dc * f
+        dh, dc = s.dropped(OPS["matmul"](dz, backwards)), dc * f
         if "mask" in x:  # held states pass their gradient on
             dh, dc = dh + _visible(x, zero, all_h), dc + _visible(x, zero, all_c)
         return (dh, dc), dz
 
-    xs = {"gates": gates, "c": cs, "c_before": _before(c, cs), "dh": dhs}
-    xs |= _present(dc=dcs, mask=mask, dgates=dgates)
-    zero = OPS["zeros_like"](c)
-    (dh0, dc0), dz = OPS["scan"](step, (zero, zero), xs, reverse=True)
+    xs = {"gates": gates, "c": cs, "c_before": s.before(c, cs), "dh": dhs}
+    xs |= {"dc": dcs, "dgates": dgates}
+    (dh0, dc0), dz = s.scan(step, (zero, zero), xs, backwards=True)
     return dz, dh0, dc0
 
 
-@op(inputs=("gates", "cs", "c", "kernel", "dhs", "dcs", "mask"), kernel="lstm_sequence_grad")
-def _lstm_sequence_grad(gates, cs, c, kernel, dhs, dcs=None, mask=None):
-    return _lstm_backwards(gates, cs, c, kernel, dhs, dcs, mask)
+@op(
+    inputs=("gates", "cs", "c", "kernel", "dhs", "dcs", "mask", "drop"), kernel="lstm_sequence_grad"
+)
+def _lstm_sequence_grad(
+    gates,
+    cs,
+    c,
+    kernel,
+    dhs,
+    dcs=None,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+    return _lstm_backwards(s, gates, cs, c, kernel, dhs, dcs)
 
 
 @lstm_sequence.gradient
 def _(op, dhs, dcs, dgates):
     h0, c0, kernel = op.inputs[1:4]
-    mask = op.input("mask")
     hs, cs, gates = op.outputs
+    s = _Sequence(**_common(op))
     if op.missing[2]:
         dcs = None if op.missing[1] else dcs
-        dz, dh0, dc0 = _lstm_sequence_grad(gates, cs, c0, kernel, dhs, dcs, mask)
+        dz, dh0, dc0 = _lstm_sequence_grad(gates, cs, c0, kernel, dhs, dcs, **_common(op))
     else:  # in a gradient of the gradient
-        dz, dh0, dc0 = _lstm_backwards(gates, cs, c0, kernel, dhs, dcs, mask, dgates)
-    all_h = _over_all_steps(_before(h0, hs))
-    dkernel = OPS["matmul"](OPS["transpose"](all_h), _over_all_steps(dz))
-    return dz, dh0, dc0, dkernel, *(None,) * (mask is not None)
+        dz, dh0, dc0 = _lstm_backwards(s, gates, cs, c0, kernel, dhs, dcs, dgates)
+    return dz, dh0, dc0, s.kernel_gradient(h0, hs, dz), *_optional(op)
 
 
-@op(inputs=("projected", "h", "kernel", "bias", "mask"))
-def gru_sequence(projected, h, kernel, bias, mask=None):
-    """Gated recurrent unit with tanh and sigmoid, reset after the product (Cho et al., 2014).
+# ------------------------------------------------------------------ GRU
+
+
+@op(inputs=("projected", "h", "kernel", "bias", "mask", "drop"))
+def gru_sequence(
+    projected,
+    h,
+    kernel,
+    bias,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    """Gated recurrent unit, reset after the product (Cho et al., 2014).
 
         x_z, x_r, x_n = split(projected[t]);  h_z, h_r, h_n = split(h kernel + bias)
         z = sigmoid(x_z + h_z);  r = sigmoid(x_r + h_r);  n = tanh(x_n + r h_n)
@@ -129,27 +322,30 @@ def gru_sequence(projected, h, kernel, bias, mask=None):
         h: (batch, units), the first state.
         kernel: (units, 3 * units).
         bias: (3 * units,), of the state's part.
-        mask: (time, batch), bool, or None: where it is false, a step leaves the state as it is.
+        mask, drop, activation, recurrent_activation, batch_first, reverse: see the module.
 
     Returns:
         h after every step, (time, batch, units), and z, r, n, h_n, (time, batch, 4 * units), which
         the gradient needs.
     """
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
 
     def step(h, x):
         x_z, x_r, x_n = OPS["split"](x["projected"], 3, axis=-1)
-        h_z, h_r, h_n = OPS["split"](OPS["matmul"](h, kernel) + bias, 3, axis=-1)
-        z, r = OPS["sigmoid"](x_z + h_z), OPS["sigmoid"](x_r + h_r)
-        n = OPS["tanh"](x_n + r * h_n)
+        inner = OPS["matmul"](s.dropped(h), kernel) + bias
+        h_z, h_r, h_n = OPS["split"](inner, 3, axis=-1)
+        z, r = s.gate(x_z + h_z), s.gate(x_r + h_r)
+        n = s.state(x_n + r * h_n)
         h = _visible(x, z * h + (1.0 - z) * n, h)
         return h, (h, OPS["concatenate"]([z, r, n, h_n], axis=-1))
 
-    return OPS["scan"](step, h, _present(projected=projected, mask=mask))[1]
+    return s.scan(step, h, {"projected": projected})[1]
 
 
-def _gru_backwards(parts, hs, h, kernel, dhs, mask, dparts=None):
+def _gru_backwards(s, parts, hs, h, kernel, dhs, dparts=None):
     """Gradients of the projected inputs, of the states' part of the gates, of the first state."""
     backwards = OPS["transpose"](kernel)
+    zero = OPS["zeros_like"](h)
 
     def step(dh, x):
         z, r, n, h_n = OPS["split"](x["parts"], 4, axis=-1)
@@ -159,39 +355,49 @@ def _gru_backwards(parts, hs, h, kernel, dhs, mask, dparts=None):
         more = OPS["split"](x["dparts"], 4, axis=-1) if "dparts" in x else None
         if more is not None:
             dz, dn = dz + more[0], dn + more[2]
-        d_n = dn * (1.0 - n * n)
+        d_n = dn * s.state_slope(n)
         dr, dh_n = d_n * h_n, d_n * r
         if more is not None:
             dr, dh_n = dr + more[1], dh_n + more[3]
-        d_z, d_r = dz * z * (1.0 - z), dr * r * (1.0 - r)
+        d_z, d_r = dz * s.gate_slope(z), dr * s.gate_slope(r)
         inner = OPS["concatenate"]([d_z, d_r, dh_n], axis=-1)
         dx = OPS["concatenate"]([d_z, d_r, d_n], axis=-1)
-        dh = dh * z + OPS["matmul"](inner, backwards)
+        dh = dh * z + s.dropped(OPS["matmul"](inner, backwards))
         if "mask" in x:  # a held state passes its gradient on
             dh = dh + _visible(x, zero, all_h)
         return dh, (dx, inner)
 
-    xs = {"parts": parts, "h_before": _before(h, hs), "dh": dhs}
-    xs |= _present(mask=mask, dparts=dparts)
-    zero = OPS["zeros_like"](h)
-    dh0, (dx, inner) = OPS["scan"](step, zero, xs, reverse=True)
+    xs = {"parts": parts, "h_before": s.before(h, hs), "dh": dhs, "dparts": dparts}
+    dh0, (dx, inner) = s.scan(step, zero, xs, backwards=True)
     return dx, inner, dh0
 
 
-@op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask"), kernel="gru_sequence_grad")
-def _gru_sequence_grad(parts, hs, h, kernel, dhs, mask=None):
-    return _gru_backwards(parts, hs, h, kernel, dhs, mask)
+@op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask", "drop"), kernel="gru_sequence_grad")
+def _gru_sequence_grad(
+    parts,
+    hs,
+    h,
+    kernel,
+    dhs,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+    return _gru_backwards(s, parts, hs, h, kernel, dhs)
 
 
 @gru_sequence.gradient
 def _(op, dhs, dparts):
     h0, kernel = op.inputs[1:3]
-    mask = op.input("mask")
     hs, parts = op.outputs
+    s = _Sequence(**_common(op))
     if op.missing[1]:
-        dx, inner, dh0 = _gru_sequence_grad(parts, hs, h0, kernel, dhs, mask)
+        dx, inner, dh0 = _gru_sequence_grad(parts, hs, h0, kernel, dhs, **_common(op))
     else:  # in a gradient of the gradient
-        dx, inner, dh0 = _gru_backwards(parts, hs, h0, kernel, dhs, mask, dparts)
-    all_h, inner = _over_all_steps(_before(h0, hs)), _over_all_steps(inner)
-    dkernel = OPS["matmul"](OPS["transpose"](all_h), inner)
-    return dx, dh0, dkernel, OPS["sum"](inner, axis=0), *(None,) * (mask is not None)
+        dx, inner, dh0 = _gru_backwards(s, parts, hs, h0, kernel, dhs, dparts)
+    dkernel, dbias = s.kernel_gradient(h0, hs, inner), OPS["sum"](_over_all_steps(inner), axis=0)
+    return dx, dh0, dkernel, dbias, *_optional(op)
