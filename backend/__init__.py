@@ -7,8 +7,9 @@ from hornbeam.backend import tree as tree
 from hornbeam.backend.autodiff import GradientTape as GradientTape
 from hornbeam.backend.autodiff import custom_gradient as custom_gradient
 from hornbeam.backend.autodiff import remat as remat
-from hornbeam.backend.device import device as device
-from hornbeam.backend.device import list_devices as list_devices
+from hornbeam.backend.devices import device as device
+from hornbeam.backend.devices import list_devices as list_devices
+from hornbeam.backend.devices import memory_stats as memory_stats
 from hornbeam.backend.dtypes import epsilon as epsilon
 from hornbeam.backend.dtypes import floatx as floatx
 from hornbeam.backend.dtypes import image_data_format as image_data_format

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hornbeam.backend import autodiff, precision
+from hornbeam.backend import autodiff, devices, precision
 from hornbeam.backend.tensor import Tensor
 
 _MAX_PROGRAMS = 4096
@@ -33,10 +33,13 @@ def _run_body(op, inputs, attrs, pause):
 
 
 def run(op, inputs, attrs) -> tuple:
-    name = op.name
+    name, place = op.name, None
+    if devices.in_use:
+        place, inputs = devices.gather(inputs, name)
     key: tuple | None = (
         precision.current,
         name,
+        place,
         tuple(attrs.items()),
         *[(t.shape, t.dtype) for t in inputs],
     )
@@ -49,7 +52,7 @@ def run(op, inputs, attrs) -> tuple:
         from hornbeam.backend.graph import Graph
 
         with Graph() as g:
-            values = [g.input(t.shape, t.dtype) for t in inputs]
+            values = [g.input(t.shape, t.dtype, place) for t in inputs]
             g.outputs = list(g.add(op, values, attrs).outputs)
         program = executor.compile_graph(g)
         if key is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hornbeam.backend import _core, passes
+from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph, Node, Value, format_where
 from hornbeam.backend.registry import CONSTANT, INPUT, VARIABLE, primitive, reshape
 from hornbeam.backend.tensor import _from_bits, _to_bits
@@ -56,10 +57,13 @@ def lower(graph: Graph) -> _core.Program:
     }
     updates = [(variable_slot[var], slot_of[v]) for var, v in graph.state.items()]
     inputs = [slot_of[v] for v in graph.inputs] + [slot_of[v] for _, v in graph.capture_list()]
+    places = []
+    if any(node.device not in (None, HOST) for node in graph.nodes):
+        places = [v.node.device or HOST for v in slot_of]
     try:
         return _core.Program(
             slots, inputs, constants, variables, instructions,
-            [slot_of[v] for v in graph.outputs], updates,
+            [slot_of[v] for v in graph.outputs], updates, places,
         )  # fmt: skip
     except MemoryError:
         raise
@@ -68,18 +72,11 @@ def lower(graph: Graph) -> _core.Program:
 
 
 def _instruction(node: Node, slot_of, new_slot):
-    op, attrs, children, host = node.op, dict(node.attrs), [], None
-    name = op.name
-    if op.elementwise:
-        name, attrs = "elementwise", _single(node)
-    elif op.host is not None:
+    op, host = node.op, None
+    children = [lower(v) for v in node.attrs.values() if isinstance(v, Graph)]
+    name, attrs = kernel_call(op, node.inputs, node.attrs, node.outputs)
+    if op.host is not None:
         name, host, attrs = "host", _host_call(node), {}
-    elif name == "barrier":
-        name = "reshape"
-    children = [lower(v) for v in attrs.values() if isinstance(v, Graph)]
-    attrs = {k: v for k, v in attrs.items() if not k.startswith("_") and not isinstance(v, Graph)}
-    if name == "reshape":
-        attrs = {}
     inputs = [slot_of[v] for v in node.inputs]
     if node.op.name == "barrier":
         inputs = inputs[:1]
@@ -87,15 +84,21 @@ def _instruction(node: Node, slot_of, new_slot):
     return (name, inputs, outputs, attrs, children, host, format_where(node.where))
 
 
-def _single(node: Node) -> dict:
-    """One element-wise node as a program of the tile engine."""
-    n = len(node.inputs)
-    return {
-        "fns": [node.op.name],
-        "arity": [n],
-        "args": list(range(n)),
-        "dtypes": [node.outputs[0].dtype],
-        "outs": [n],
+def kernel_call(op, inputs, attrs, outputs) -> tuple[str, dict]:
+    """Name of the kernel that runs an op on such operands, and the attributes that it gets."""
+    if op.elementwise:  # one node as a program of the tile engine
+        n = len(inputs)
+        return "elementwise", {
+            "fns": [op.name],
+            "arity": [n],
+            "args": list(range(n)),
+            "dtypes": [outputs[0].dtype],
+            "outs": [n],
+        }
+    if op.name in ("reshape", "barrier"):
+        return "reshape", {}
+    return op.name, {
+        k: v for k, v in attrs.items() if not k.startswith("_") and not isinstance(v, Graph)
     }
 
 

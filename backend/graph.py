@@ -13,7 +13,7 @@ import types
 
 import numpy as np
 
-from hornbeam.backend import dtypes, scope
+from hornbeam.backend import devices, dtypes, scope
 from hornbeam.backend.tensor import Tensor, TensorLike, from_numpy
 
 # Folders of hornbeam's own code, as imported and (in a source tree the rooms are links) as stored.
@@ -116,9 +116,9 @@ class Value(TensorLike):
 
 
 class Node:
-    """One operation: op, inputs, attributes, outputs and the user's line."""
+    """One operation: op, inputs, attributes, outputs, the user's line and the device (None: cpu:0)."""
 
-    __slots__ = ("graph", "op", "inputs", "attrs", "outputs", "where")
+    __slots__ = ("graph", "op", "inputs", "attrs", "outputs", "where", "device")
 
     def __init__(self, graph, op, inputs, attrs, specs, where):
         self.graph = graph
@@ -127,6 +127,20 @@ class Node:
         self.attrs = attrs
         self.outputs = tuple(Value(self, i, s.shape, s.dtype) for i, s in enumerate(specs))
         self.where = where
+        self.device: str | None = None
+        if devices.in_use:
+            self.device = _placement(op.name, inputs, attrs)
+
+
+def _placement(name, inputs, attrs) -> str | None:
+    """Where a new node belongs (the partition pass may move it to the CPU for want of a kernel)."""
+    if name == "constant":
+        return attrs["tensor"].device
+    if name == "variable":
+        return attrs["variable"].device
+    if name == "input":
+        return None
+    return devices.of_inputs(v.node.device for v in inputs)
 
 
 class Graph:
@@ -153,10 +167,11 @@ class Graph:
         self.nodes.append(node)
         return node
 
-    def input(self, shape, dtype) -> Value:
+    def input(self, shape, dtype, device: str | None = None) -> Value:
         from hornbeam.backend.registry import INPUT, Spec
 
         value = self.add(INPUT, (), {}, [Spec(tuple(shape), dtype)], where=("", 0, "")).outputs[0]
+        value.node.device = device
         self.inputs.append(value)
         return value
 
@@ -165,7 +180,7 @@ class Graph:
         from hornbeam.backend.registry import CONSTANT, Spec
 
         key: object = id(tensor)
-        if tensor.core.nbytes <= 64:
+        if tensor.core.nbytes <= 64 and not (devices.in_use and tensor.device != devices.HOST):
             key = (tensor.dtype, tensor.shape, tensor.core.array().tobytes())
         value = self._constants.get(key)
         if value is None:
@@ -252,7 +267,8 @@ class Graph:
             left = ", ".join(f"{names[v]}: {v.dtype}{list(v.shape)}" for v in node.outputs)
             args = [names.get(v, "?") for v in node.inputs]
             args += [f"{k}={_short(a)}" for k, a in node.attrs.items() if not k.startswith("_")]
-            lines.append(f"{left} = {node.op.name}({', '.join(args)})")
+            place = f" on {node.device}" if node.device not in (None, devices.HOST) else ""
+            lines.append(f"{left} = {node.op.name}({', '.join(args)}){place}")
         lines.append(f"return {', '.join(names[v] for v in self.outputs)}")
         lines += [f"{var.path} <- {names[v]}" for var, v in self.state.items()]
         return "\n".join(lines)
@@ -380,7 +396,8 @@ def convert_to_tensor(x, dtype: str | None = None):
                 f"tracing: {x!r} is symbolic and has no value outside of the function that made "
                 "it; return it from the function instead of storing it"
             )
-        return to_tensor(x, dtype)
+        t = to_tensor(x, dtype)
+        return t.to(devices.current_device()) if devices.in_use and t is not x else t
     if not isinstance(x, Value):
         if isinstance(x, (list, tuple)) and _has_value(x):
             from hornbeam.backend.tensor import OPS

@@ -31,8 +31,9 @@ REGISTRY: dict[str, Op] = {}
 def kernel_dtypes() -> dict[str, frozenset[str]]:
     """Names of the CPU kernels and the dtypes they take."""
     table: dict[str, set[str]] = {}
-    for name, names, _level in _core.kernels():
-        table.setdefault(name, set()).update(names)
+    for name, names, level in _core.kernels():
+        if level != "cuda":
+            table.setdefault(name, set()).update(names)
     return {name: frozenset(d) for name, d in table.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hornbeam.backend import _core, dtypes
+from hornbeam.backend import _core, devices, dtypes
 
 #: Public ops by name. `hornbeam.ops` fills it when it is imported, so that operators and gradients
 #: in the layers below can reach them without importing upwards.
@@ -112,6 +112,17 @@ class Tensor(TensorLike):
         self.core = core
         self.shape = core.shape
         self.dtype = core.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the values are: `"cpu:0"`, `"cuda:0"`."""
+        return self.core.device
+
+    def to(self, device: str) -> Tensor:
+        """The same values on another device (itself, if it lives there)."""
+        if self.core.device == device:
+            return self
+        return Tensor(self.core.to(devices.canonical(device)))
 
     def _view(self, writable=False) -> np.ndarray:
         a = self.core.array(writable)

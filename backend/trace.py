@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hornbeam.backend import autodiff, dtypes, executor, precision, registry, tree
+from hornbeam.backend import autodiff, devices, dtypes, executor, precision, registry, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
@@ -33,6 +33,7 @@ class _Leaf:
 
     shape: tuple
     dtype: str
+    device: str | None = None  # None: an array, which is on the CPU
 
 
 class Concrete:
@@ -49,7 +50,7 @@ class Concrete:
         with graph:
 
             def enter(x):
-                return graph.input(x.shape, x.dtype) if isinstance(x, _Leaf) else x
+                return graph.input(x.shape, x.dtype, x.device) if isinstance(x, _Leaf) else x
 
             args, kwargs = tree.map_structure(enter, (args, kwargs))
             out = function(*args, **kwargs)
@@ -183,11 +184,13 @@ class Function:
     def lookup(self, args, kwargs):
         """(Concrete, flat list of the arrays among the arguments)."""
         arrays: list = []
-        key = (
+        key: tuple = (
             precision.current,
             _signature(args, arrays),
             _signature(kwargs, arrays) if kwargs else None,
         )
+        if devices.in_use:
+            key += (devices.scope_device(), tuple(getattr(a, "device", None) for a in arrays))
         with self._lock:
             concrete = self._cache.get(key)
             if concrete is not None:
@@ -263,6 +266,8 @@ def _placeholder(x):
     """What stands for an argument while tracing: shape and dtype of an array, else itself."""
     if isinstance(x, (_Leaf, Variable, type)):
         return x
+    if isinstance(x, Tensor):
+        return _Leaf(x.shape, x.dtype, x.device if devices.in_use else None)
     if isinstance(x, (np.ndarray, np.generic)):
         return _Leaf(x.shape, standard_name(x))
     if hasattr(x, "shape") and hasattr(x, "dtype"):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from hornbeam.backend import _core, autodiff, dtypes, scope
+from hornbeam.backend import _core, autodiff, devices, dtypes, scope
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.tensor import OPS, Tensor, TensorLike
 
@@ -94,6 +94,8 @@ class Variable(TensorLike):
                     f"Variable {self.path!r}: expected an initial value of shape {tuple(shape)}, "
                     f"got {value.shape}"
                 )
+        if devices.in_use:
+            value = value.to(devices.scope_device() or value.device)
         self.core = _core.Variable(value.core)
         self.shape = value.shape
         self.dtype = value.dtype
@@ -118,6 +120,11 @@ class Variable(TensorLike):
     def value(self):
         """Content as a tensor. It does not change when the variable is assigned later."""
         return self.read()
+
+    @property
+    def device(self) -> str:
+        """Where the content is: `"cpu:0"`, `"cuda:0"`. It stays there."""
+        return self.core.device
 
     def numpy(self) -> np.ndarray:
         """Copy of the content as a NumPy array."""

@@ -1,13 +1,15 @@
 """Rewrites of graphs. Each pass is a function Graph → Graph in a file of its own.
 
 The order: what only differentiation needed goes first (`prune`, `decompose`), then the graph gets smaller
-(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`).
+(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`). Last, copies go where an
+edge crosses devices (`partition`).
 """
 
 from __future__ import annotations
 
 import sys
 
+from hornbeam.backend import devices
 from hornbeam.backend.graph import Graph
 from hornbeam.backend.passes.rewrite import Rewrite as Rewrite
 
@@ -15,13 +17,26 @@ from hornbeam.backend.passes.rewrite import Rewrite as Rewrite
 def optimize(graph: Graph) -> Graph:
     """All passes, in order; also over the bodies of control flow."""
     from hornbeam.backend import executor
-    from hornbeam.backend.passes import cluster, cse, dead, decompose, epilogue, prune, simplify
+    from hornbeam.backend.passes import (
+        cluster,
+        cse,
+        dead,
+        decompose,
+        epilogue,
+        partition,
+        prune,
+        simplify,
+    )
 
     trace = executor.debug("passes")
-    for stage in (dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster):
-        before = len(graph.nodes)
-        graph = stage.run(graph)
-        if trace:
-            name = stage.__name__.rsplit(".", 1)[-1]
-            print(f"--- {name}: {before} -> {len(graph.nodes)} nodes\n{graph}", file=sys.stdout)
+    stages = (
+        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, partition
+    )  # fmt: skip
+    with devices.follow_inputs():  # what a pass adds belongs where its inputs are
+        for stage in stages:
+            before = len(graph.nodes)
+            graph = stage.run(graph)
+            if trace:
+                name = stage.__name__.rsplit(".", 1)[-1]
+                print(f"--- {name}: {before} -> {len(graph.nodes)} nodes\n{graph}", file=sys.stdout)
     return graph

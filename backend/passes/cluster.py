@@ -22,12 +22,13 @@ _MAX_SEARCH = 400
 class _Group:
     """Nodes that become one instruction (a single node at first)."""
 
-    __slots__ = ("members", "first", "last", "shape")
+    __slots__ = ("members", "first", "last", "shape", "device")
 
     def __init__(self, index, node):
         self.members = {index: node}
         self.first = self.last = index
         self.shape = node.outputs[0].shape if node.op.elementwise else None
+        self.device = node.device
 
     def outside(self):
         return {v for n in self.members.values() for v in n.inputs if v.node not in self._nodes()}
@@ -49,6 +50,7 @@ def run(graph: Graph) -> Graph:
             if (
                 other is not group
                 and other.shape == group.shape
+                and other.device == group.device
                 and _may_join(other, group, group_of)
             ):
                 _join(other, group, group_of)
@@ -190,4 +192,5 @@ def _emit_group(rewrite, group, used_outside):
         "_specs": tuple(Spec(v.shape, v.dtype) for v in outs),
     }
     node = rewrite.new.add(CLUSTER, [m[v] for v in inputs], attrs, where=nodes[-1].where)
+    node.device = group.device
     m.update(zip(outs, node.outputs, strict=True))

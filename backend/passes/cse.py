@@ -15,7 +15,7 @@ def run(graph: Graph) -> Graph:
     known: dict = {}
 
     def visit(node, inputs):
-        key = (node.op.name, inputs, *node.attrs.items())
+        key = (node.op.name, node.device, inputs, *node.attrs.items())
         try:
             found = known.get(key)
         except TypeError:  # an attribute that does not hash: leave the node alone

@@ -7,20 +7,22 @@ Before: y = softmax(x)                          After: e = exp(x - max(x)); y = 
 from __future__ import annotations
 
 from hornbeam.backend.graph import Graph
+from hornbeam.backend.passes import partition
 from hornbeam.backend.passes.rewrite import Rewrite
 
 
 def run(graph: Graph) -> Graph:
     rewrite = Rewrite(graph)
 
-    def expand(op, inputs, attrs):
+    def expand(op, inputs, attrs, outputs, device):
         if op.name == "stop_gradient":
             return inputs
         if op.name == "custom_gradient":
             return inputs[: attrs["count"]]
-        if op.body is not None and not op.has_kernel(inputs, attrs):
+        if op.body is not None and not partition.has_kernel(op, inputs, attrs, outputs, device):
             start = len(rewrite.new.nodes)
-            out = op.body(inputs, attrs)
+            with partition.scope(device):
+                out = op.body(inputs, attrs)
             out = tuple(out) if isinstance(out, (tuple, list)) else (out,)
             return settle(start, out)
         return None
@@ -32,7 +34,9 @@ def run(graph: Graph) -> Graph:
         local: dict = {}
         for node in added:
             inputs = tuple(local.get(v, v) for v in node.inputs)
-            result = with_bodies(node, inputs) or expand(node.op, inputs, node.attrs)
+            result = with_bodies(node, inputs) or expand(
+                node.op, inputs, node.attrs, node.outputs, node.device
+            )
             if result is None:
                 if inputs == node.inputs:
                     new.nodes.append(node)
@@ -48,10 +52,12 @@ def run(graph: Graph) -> Graph:
             return None
         from hornbeam.backend import passes
 
-        optimized = {k: passes.optimize(g) for k, g in bodies.items()}
+        optimized = {k: passes.optimize(partition.on_host(g)) for k, g in bodies.items()}
         return rewrite.copy(node, inputs, node.attrs | optimized)
 
     def visit(node, inputs):
-        return with_bodies(node, inputs) or expand(node.op, inputs, node.attrs)
+        return with_bodies(node, inputs) or expand(
+            node.op, inputs, node.attrs, node.outputs, node.device
+        )
 
     return rewrite.run(visit)

@@ -26,6 +26,7 @@ def run(graph: Graph) -> Graph:
         body = _with_outputs(node.attrs["body"], keep)
         specs = [Spec(node.outputs[i].shape, node.outputs[i].dtype) for i in keep]
         new = Node(rewrite.new, node.op, inputs, node.attrs | {"body": body}, specs, node.where)
+        new.device = node.device
         rewrite.new.nodes.append(new)
         outputs: list = [None] * len(node.outputs)
         for i, v in zip(keep, new.outputs, strict=True):

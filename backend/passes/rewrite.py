@@ -38,15 +38,17 @@ class Rewrite:
             self.mapping[value] = new.constant(node.attrs["tensor"])
             return
         copy = Node(new, node.op, (), node.attrs, [value], node.where)
+        copy.device = node.device
         new.nodes.append(copy)
         self.mapping[value] = copy.outputs[0]
         if node.op is VARIABLE:
             new.variables[node.attrs["variable"]] = copy.outputs[0]
 
     def copy(self, node: Node, inputs, attrs=None) -> tuple[Value, ...]:
-        node = Node(self.new, node.op, inputs, attrs or node.attrs, node.outputs, node.where)
-        self.new.nodes.append(node)
-        return node.outputs
+        copy = Node(self.new, node.op, inputs, attrs or node.attrs, node.outputs, node.where)
+        copy.device = node.device
+        self.new.nodes.append(copy)
+        return copy.outputs
 
     def finish(self) -> Graph:
         old, new, m = self.old, self.new, self.mapping

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph
 from hornbeam.backend.passes.rewrite import Rewrite
 from hornbeam.backend.registry import CONSTANT
@@ -36,7 +37,7 @@ def _fold(graph, node, inputs):
     from hornbeam.backend import eager, scope
 
     with scope.eager():
-        tensors = [v.node.attrs["tensor"] for v in inputs]
+        tensors = [v.node.attrs["tensor"].to(HOST) for v in inputs]
         (result,) = eager.run(node.op, tensors, node.attrs)
     return (graph.constant(result),)
 

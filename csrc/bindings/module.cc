@@ -9,7 +9,9 @@
 
 #include "core/allocator.h"
 #include "core/cpu_info.h"
+#include "core/device.h"
 #include "core/error.h"
+#include "core/plugin.h"
 #include "core/precision.h"
 #include "core/registry.h"
 #include "ops/elementwise.h"
@@ -76,8 +78,10 @@ Tensor from_numpy(const py::array& array, const std::string& dtype, bool copy) {
   return {spec, hb::Buffer::borrow(const_cast<void*>(array.data()), bytes, release)};
 }
 
-// NumPy array over the tensor's memory; it keeps the buffer alive.
-py::array to_numpy(const Tensor& t, bool writable) {
+// NumPy array over the tensor's memory (over a copy of it, from another device than the CPU); it
+// keeps the buffer alive.
+py::array to_numpy(const Tensor& tensor, bool writable) {
+  const Tensor t = tensor.device().is_host() ? tensor : tensor.to(hb::host_device());
   auto* keep = new std::shared_ptr<hb::Buffer>(t.buffer);
   py::capsule owner(keep, [](void* p) { delete static_cast<std::shared_ptr<hb::Buffer>*>(p); });
   py::array a(py::dtype(numpy_code(t.spec.dtype)),
@@ -144,8 +148,9 @@ std::shared_ptr<Program> make_program(
     std::vector<std::pair<int, Tensor>> constants,
     std::vector<std::pair<int, std::shared_ptr<Variable>>> variables,
     const std::vector<py::tuple>& instructions, std::vector<int> outputs,
-    std::vector<std::pair<int, int>> updates) {
+    std::vector<std::pair<int, int>> updates, const std::vector<std::string>& devices) {
   hb::ProgramSpec spec;
+  for (const std::string& name : devices) spec.devices.push_back(&hb::find_device(name));
   for (const auto& [dtype, shape] : slots) spec.slots.push_back(make_spec(dtype, shape));
   spec.inputs = std::move(inputs);
   spec.constants = std::move(constants);
@@ -169,6 +174,23 @@ std::shared_ptr<Program> make_program(
     spec.instructions.push_back(std::move(in));
   }
   return std::make_shared<Program>(std::move(spec));
+}
+
+// Whether a device of this kind has a kernel for the very operands.
+bool has_kernel(const std::string& kind, const std::string& op,
+                const std::vector<std::pair<std::string, std::vector<int64_t>>>& inputs,
+                const std::vector<std::pair<std::string, std::vector<int64_t>>>& outputs,
+                const py::dict& attributes) {
+  std::vector<TensorSpec> ins, outs;
+  for (const auto& [dtype, shape] : inputs) ins.push_back(make_spec(dtype, shape));
+  for (const auto& [dtype, shape] : outputs) outs.push_back(make_spec(dtype, shape));
+  const std::vector<const void*> constants(ins.size(), nullptr);
+  const Attrs attrs = make_attrs(attributes);
+  const hb::Prepare p{
+      ins.data(), int(ins.size()), outs.data(), int(outs.size()), &attrs, constants.data(), 0};
+  const bool cuda = kind == "cuda";
+  return hb::find_kernel(op.c_str(), p, cuda ? 0 : hb::isa_level(), nullptr,
+                         cuda ? hb::DeviceKind::Cuda : hb::DeviceKind::Cpu) != nullptr;
 }
 
 std::vector<Tensor> run_batches(
@@ -244,10 +266,13 @@ std::vector<py::array> run_numpy(Program& program, const std::vector<py::array>&
     if (!ok)
       hb::fail("program: expected input %d to be a C-contiguous array of %s", int(i),
                hb::to_string(got).c_str());
+    if (!program.input_device(int(i)).is_host())
+      hb::fail("program: expected input %d on %s, got an array", int(i),
+               program.input_device(int(i)).name().c_str());
     in.push_back(a.data());
   }
   for (int i = 0; i < program.num_outputs(); ++i) {
-    results.push_back(Tensor::allocate(program.output_spec(i)));
+    results.push_back(Tensor::allocate(program.output_spec(i), program.output_device(i)));
     out.push_back(results.back().data());
   }
   {
@@ -279,6 +304,11 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("shape", [](const Tensor& t) { return shape_of(t.spec); })
       .def_property_readonly("dtype", [](const Tensor& t) { return hb::dtype_name(t.spec.dtype); })
       .def_property_readonly("nbytes", &Tensor::bytes)
+      .def_property_readonly("device", [](const Tensor& t) { return t.device().name(); })
+      .def(
+          "to",
+          [](const Tensor& t, const std::string& device) { return t.to(hb::find_device(device)); },
+          py::call_guard<py::gil_scoped_release>())
       .def("array", &to_numpy, py::arg("writable") = false,
            "The values as a NumPy array without a copy (bfloat16: its bits as uint16).");
 
@@ -286,13 +316,15 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<Tensor>())
       .def("value", &Variable::value)
       .def("set", &Variable::set)
+      .def_property_readonly("device", [](const Variable& v) { return v.device().name(); })
       .def_property_readonly("shape", [](const Variable& v) { return shape_of(v.spec()); })
       .def_property_readonly("dtype",
                              [](const Variable& v) { return hb::dtype_name(v.spec().dtype); });
 
   py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def(py::init(&make_program), py::arg("slots"), py::arg("inputs"), py::arg("constants"),
-           py::arg("variables"), py::arg("instructions"), py::arg("outputs"), py::arg("updates"))
+           py::arg("variables"), py::arg("instructions"), py::arg("outputs"), py::arg("updates"),
+           py::arg("devices") = std::vector<std::string>())
       .def(
           "run", [](Program& p, const std::vector<Tensor>& inputs) { return p.run(inputs); },
           py::call_guard<py::gil_scoped_release>())
@@ -307,9 +339,29 @@ PYBIND11_MODULE(_core, m) {
       py::list dtypes;
       for (int d = 0; d < hb::kNumDTypes; ++d)
         if (k.dtypes >> d & 1) dtypes.append(hb::dtype_name(DType(d)));
-      out.append(py::make_tuple(k.op, dtypes, hb::isa_name(k.level)));
+      const bool cpu = k.kind == hb::DeviceKind::Cpu;
+      out.append(py::make_tuple(k.op, dtypes, cpu ? hb::isa_name(k.level) : "cuda"));
     }
     return out;
+  });
+  m.def("has_kernel", &has_kernel);
+  m.def("load_plugin", &hb::load_plugin);
+  m.def("devices", [] {
+    std::vector<std::string> names;
+    for (int i = 0; i < hb::num_cpu_devices(); ++i) names.push_back("cpu:" + std::to_string(i));
+    for (int i = 0; i < hb::num_cuda_devices(); ++i) names.push_back("cuda:" + std::to_string(i));
+    return names;
+  });
+  m.def("set_num_cpu_devices", &hb::set_num_cpu_devices);
+  m.def("device_description",
+        [](const std::string& name) { return hb::find_device(name).description(); });
+  m.def(
+      "synchronize", [](const std::string& name) { hb::find_device(name).synchronize(); },
+      py::call_guard<py::gil_scoped_release>());
+  m.def("release_cached", [](const std::string& name) { hb::find_device(name).release_cached(); });
+  m.def("memory_stats", [](const std::string& name) {
+    const hb::MemoryStats s = hb::find_device(name).memory_stats();
+    return py::make_tuple(s.in_use, s.peak, s.reserved);
   });
   m.def("elementwise_functions", [] {
     const hb::ElementwiseFunctionName* names;

@@ -14,6 +14,10 @@ enum class DType : uint8_t { Bool, I8, I16, I32, I64, U8, U16, U32, U64, F16, BF
 constexpr int kNumDTypes = 13;
 constexpr int kMaxRank = 12;
 
+// Which table of kernels a device takes (core/device.h).
+enum class DeviceKind : uint8_t { Cpu, Cuda };
+constexpr int kNumDeviceKinds = 2;
+
 // Sets of dtypes for registration: HB_CPU_KERNEL(softmax, Softmax, kF32 | kF64).
 constexpr uint32_t kBool = 1u << 0, kI8 = 1u << 1, kI16 = 1u << 2, kI32 = 1u << 3, kI64 = 1u << 4,
                    kU8 = 1u << 5, kU16 = 1u << 6, kU32 = 1u << 7, kU64 = 1u << 8, kF16 = 1u << 9,
@@ -108,7 +112,9 @@ struct Prepare {
   const TensorSpec* outputs;
   int num_outputs;
   const Attrs* attrs;
-  const void* const* constants;  // [num_inputs]: data of inputs that never change, else null
+  // [num_inputs]: data of inputs that never change, else null (always null on other devices than
+  // the CPU)
+  const void* const* constants;
   size_t scratch_bytes;          // set by the kernel (starts at 0): the whole scratch of one run
 };
 
@@ -119,6 +125,7 @@ struct Call {
   const void* const* inputs;
   void* const* outputs;
   void* scratch;
+  void* stream;  // the device's queue; null on the CPU
 };
 
 struct KernelDef {
@@ -135,6 +142,7 @@ struct KernelDef {
 // `level`: 0 portable, 1 AVX2+FMA, 2 AVX-512, 3 AMX. The highest level that machine and
 // HORNBEAM_ISA allow and whose `supports` agrees is taken.
 void register_kernel(const KernelDef& def, int level);
+void register_kernel(const KernelDef& def, int level, DeviceKind kind);
 
 }  // namespace hb
 

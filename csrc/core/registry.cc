@@ -17,9 +17,9 @@ struct Entry {
 using Table = std::map<std::string, std::vector<Entry>, std::less<>>;
 
 // In a function, because kernels register from the constructors of static objects.
-Table& table() {
-  static Table entries;
-  return entries;
+Table& table(DeviceKind kind) {
+  static Table entries[kNumDeviceKinds];
+  return entries[int(kind)];
 }
 
 bool better(const Entry& a, const Entry& b) {
@@ -30,15 +30,19 @@ bool better(const Entry& a, const Entry& b) {
 }  // namespace
 
 void register_kernel(const KernelDef& def, int level) {
-  std::vector<Entry>& entries = table()[def.op];
+  register_kernel(def, level, DeviceKind::Cpu);
+}
+
+void register_kernel(const KernelDef& def, int level, DeviceKind kind) {
+  std::vector<Entry>& entries = table(kind)[def.op];
   const Entry entry{def, level};
   entries.insert(std::upper_bound(entries.begin(), entries.end(), entry, better), entry);
 }
 
 const KernelDef* find_kernel(const char* op, const Prepare& prepare, int max_level,
-                             int* level_found) {
-  const auto entries = table().find(op);
-  if (entries == table().end()) return nullptr;
+                             int* level_found, DeviceKind kind) {
+  const auto entries = table(kind).find(op);
+  if (entries == table(kind).end()) return nullptr;
   uint32_t dtype;
   if (prepare.num_inputs > 0) {
     dtype = 1u << unsigned(prepare.inputs[0].dtype);
@@ -58,9 +62,10 @@ const KernelDef* find_kernel(const char* op, const Prepare& prepare, int max_lev
 
 std::vector<KernelInfo> list_kernels() {
   std::vector<KernelInfo> list;
-  for (const auto& [op, entries] : table()) {
-    for (const Entry& entry : entries) list.push_back({op.c_str(), entry.def.dtypes, entry.level});
-  }
+  for (const DeviceKind kind : {DeviceKind::Cpu, DeviceKind::Cuda})
+    for (const auto& [op, entries] : table(kind))
+      for (const Entry& entry : entries)
+        list.push_back({op.c_str(), entry.def.dtypes, entry.level, kind});
   return list;
 }
 

@@ -11,13 +11,14 @@ namespace hb {
 // kernels of one level those with a `supports` come first, then the order of registration counts.
 // Null if there is none. `level_found`, if not null, receives the level.
 const KernelDef* find_kernel(const char* op, const Prepare& prepare, int max_level,
-                             int* level_found);
+                             int* level_found, DeviceKind kind = DeviceKind::Cpu);
 
 struct KernelInfo {
   const char* op;
   uint32_t dtypes;
   int level;
+  DeviceKind kind;
 };
-std::vector<KernelInfo> list_kernels();  // by op, then in the order of find_kernel
+std::vector<KernelInfo> list_kernels();  // by kind, by op, then in the order of find_kernel
 
 }  // namespace hb

@@ -41,7 +41,16 @@ std::vector<Tensor> run_epoch(Program& program, const Epoch& e, int64_t first, i
       staging.push_back(Tensor::allocate(program.input_spec(i)));
       in[i] = staging[i].data();
     }
-  for (int i = 0; i < num_outputs; ++i) outputs.push_back(Tensor::allocate(program.output_spec(i)));
+  for (int i = 0; i < num_outputs; ++i)
+    outputs.push_back(Tensor::allocate(program.output_spec(i), program.output_device(i)));
+  for (int i = 0; i < num_inputs; ++i)
+    if (!program.input_device(i).is_host()) fail("run_batches: expected input %d on the CPU", i);
+
+  // Where the caller wants output i of the step whose first sample is `begin`, or null.
+  auto rows_of = [&](int i, int64_t begin) -> char* {
+    char* rows = e.outputs.empty() ? nullptr : e.outputs[i];
+    return rows ? rows + begin / e.batch * num_bytes(program.output_spec(i)) : nullptr;
+  };
 
   using Clock = std::chrono::steady_clock;
   auto asked = Clock::now();
@@ -55,11 +64,13 @@ std::vector<Tensor> run_epoch(Program& program, const Epoch& e, int64_t first, i
         in[i] = e.arrays[i] + begin * e.row_bytes[i];
     }
     for (int i = 0; i < num_outputs; ++i) {
-      char* rows = e.outputs.empty() ? nullptr : e.outputs[i];
-      const size_t bytes = num_bytes(program.output_spec(i));
-      out[i] = rows ? rows + begin / e.batch * bytes : static_cast<char*>(outputs[i].data());
+      out[i] = rows_of(i, begin);
+      if (!out[i] || !outputs[i].device().is_host()) out[i] = outputs[i].data();
     }
     program.run_into(in.data(), out.data());
+    for (int i = 0; i < num_outputs; ++i)
+      if (char* rows = outputs[i].device().is_host() ? nullptr : rows_of(i, begin))
+        copy_bytes(host_device(), rows, outputs[i].device(), out[i], outputs[i].bytes());
     ++*done;
     const auto now = Clock::now();
     if (*done < count && now - asked > std::chrono::milliseconds(50)) {

@@ -1,7 +1,6 @@
 #include "runtime/program.h"
 
 #include <algorithm>
-#include <cstring>
 #include <sstream>
 
 #include "core/allocator.h"
@@ -18,11 +17,11 @@ bool is_view(const InstructionSpec& in) { return in.op == "reshape"; }
 
 class KernelInstruction : public Instruction {
  public:
-  KernelInstruction(const KernelDef& def, int level, Prepare& p) : def_(def) {
+  KernelInstruction(const KernelDef& def, const char* level, Prepare& p) : def_(def) {
     kernel_ = def.create(p);
     scratch_bytes = p.scratch_bytes;
     inplace = def.inplace;
-    label = std::string(def.op) + "/" + isa_name(level);
+    label = std::string(def.op) + "/" + level;
   }
   ~KernelInstruction() override { def_.destroy(kernel_); }
   void run(const Call& call) const override { def_.run(kernel_, call); }
@@ -34,11 +33,18 @@ class KernelInstruction : public Instruction {
 
 class CopyInstruction : public Instruction {
  public:
-  explicit CopyInstruction(const Prepare& p) : bytes_(num_bytes(p.outputs[0])) { label = "copy"; }
-  void run(const Call& c) const override { memcpy(c.outputs[0], c.inputs[0], bytes_); }
+  CopyInstruction(const Prepare& p, Device& to, Device& from)
+      : bytes_(num_bytes(p.outputs[0])), to_(to), from_(from) {
+    label = "copy";
+    if (&to != &from) label += "[" + from.name() + " to " + to.name() + "]";
+  }
+  void run(const Call& c) const override {
+    copy_bytes(to_, c.outputs[0], from_, c.inputs[0], bytes_);
+  }
 
  private:
   size_t bytes_;
+  Device &to_, &from_;
 };
 
 class HostInstruction : public Instruction {
@@ -61,16 +67,17 @@ std::string functions_of(const Attrs& attrs) {
   return text.str();
 }
 
-std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p) {
-  if (in.op == "copy") return std::make_unique<CopyInstruction>(p);
-  if (in.op == "host") return std::make_unique<HostInstruction>(in.host);
-  if (auto control = make_control_flow(in.op, in.children, p)) return control;
+std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, Device& device) {
+  if (device.is_host()) {
+    if (in.op == "host") return std::make_unique<HostInstruction>(in.host);
+    if (auto control = make_control_flow(in.op, in.children, p)) return control;
+  }
   int level = 0;
-  const KernelDef* def = find_kernel(in.op.c_str(), p, isa_level(), &level);
+  const KernelDef* def = find_kernel(in.op.c_str(), p, isa_level(), &level, device.kind());
   if (!def)
-    fail("no CPU kernel for dtype %s",
+    fail("no %s kernel for dtype %s", device.is_host() ? "CPU" : "CUDA",
          p.num_inputs ? dtype_name(p.inputs[0].dtype) : dtype_name(p.outputs[0].dtype));
-  return std::make_unique<KernelInstruction>(*def, level, p);
+  return std::make_unique<KernelInstruction>(*def, device.is_host() ? isa_name(level) : "cuda", p);
 }
 
 }  // namespace
@@ -92,11 +99,28 @@ void Program::prepare_instructions() {
   const size_t n = spec_.slots.size();
   view_of_.assign(n, -1);
   std::vector<const void*> constant(n, nullptr);
-  for (const auto& [slot, tensor] : spec_.constants) constant[slot] = tensor.data();
+  if (!spec_.devices.empty() && spec_.devices.size() != n)
+    fail("program: expected %zu devices, got %zu", n, spec_.devices.size());
+  auto expect_device = [&](int slot, Device& device, const char* what) {
+    if (&device_of(slot) != &device)
+      fail("program: a slot on %s is to hold a %s on %s", device_of(slot).name().c_str(), what,
+           device.name().c_str());
+  };
+  for (const auto& [slot, tensor] : spec_.constants) {
+    expect_device(slot, tensor.device(), "constant");
+    if (tensor.device().is_host()) constant[slot] = tensor.data();
+  }
+  for (const auto& [slot, variable] : spec_.variables)
+    expect_device(slot, variable->device(), "variable");
 
   for (size_t i = 0; i < spec_.instructions.size(); ++i) {
     InstructionSpec& in = spec_.instructions[i];
     Step step{nullptr, 0, int(in.inputs.size()), int(in.outputs.size()), 0};
+    Device& device = in.outputs.empty() ? host_device() : device_of(in.outputs[0]);
+    if (!device.is_host()) {
+      step.device = &device;
+      step.arena = arena_of(device);
+    }
     if (is_view(in)) {
       const int from = in.inputs[0], to = in.outputs[0];
       if (num_bytes(spec_.slots[from]) != num_bytes(spec_.slots[to]))
@@ -116,7 +140,17 @@ void Program::prepare_instructions() {
           ins.data(), int(ins.size()), outs.data(), int(outs.size()), &in.attrs, constants.data(),
           0};
       try {
-        step.instruction = make_instruction(in, p);
+        if (in.op == "copy") {
+          step.instruction = std::make_unique<CopyInstruction>(p, device, device_of(in.inputs[0]));
+        } else {
+          for (const auto* operands : {&in.inputs, &in.outputs})
+            for (int s : *operands) {
+              if (&device_of(s) == &device) continue;
+              fail("operands on different devices, %s and %s", device.name().c_str(),
+                   device_of(s).name().c_str());
+            }
+          step.instruction = make_instruction(in, p, device);
+        }
         step.instruction->cost = instruction_cost(in.op, p);
         if (in.op == "elementwise") step.instruction->label += functions_of(in.attrs);
       } catch (const OutOfMemory&) {
@@ -127,6 +161,15 @@ void Program::prepare_instructions() {
     }
     steps_.push_back(std::move(step));
   }
+}
+
+// Virtual devices of the CPU share the arena of the host.
+int Program::arena_of(Device& device) {
+  if (device.is_host()) return 0;
+  for (size_t i = 0; i < device_arenas_.size(); ++i)
+    if (device_arenas_[i].device == &device) return int(i) + 1;
+  device_arenas_.push_back({&device, 0});
+  return int(device_arenas_.size());
 }
 
 void Program::plan() {
@@ -152,6 +195,7 @@ void Program::plan() {
     const uint32_t mask = steps_[i].instruction->inplace;
     const InstructionSpec& in = spec_.instructions[i];
     if (num_bytes(spec_.slots[in_root]) != num_bytes(spec_.slots[out])) return false;
+    if (&device_of(in_root) != &device_of(out)) return false;
     for (size_t k = 0; k < in.inputs.size(); ++k) {
       if (root(in.inputs[k]) != in_root) continue;
       const bool ok =
@@ -171,11 +215,15 @@ void Program::plan() {
     const size_t index = storage_[v].index;
     updated_variables_.push_back(int(index));
     const int p = produced[r];
-    if (storage_[r].kind == Storage::kUnset && p >= 0 &&
+    if (storage_[r].kind == Storage::kUnset && p >= 0 && &device_of(r) == &device_of(v) &&
         (last_use[v] < p || (last_use[v] == p && may_overwrite(p, v, r))))
       storage_[r] = {Storage::kVariable, index};
     else
-      copies_.push_back({{}, {Storage::kVariable, index}, num_bytes(spec_.slots[var])});
+      copies_.push_back({{},
+                         {Storage::kVariable, index},
+                         num_bytes(spec_.slots[var]),
+                         &device_of(r),
+                         &device_of(v)});
   }
   for (size_t k = 0; k < spec_.outputs.size(); ++k) {
     const int r = root(spec_.outputs[k]);
@@ -217,8 +265,9 @@ void Program::plan() {
     }
   }
 
-  // Lifetimes of the homes that live in the arena, and of scratch.
-  std::vector<Lifetime> lifetimes;
+  // Lifetimes of the homes that live in an arena, and of scratch; a list for each arena.
+  for (int s = 0; s < n; ++s) arena_of(device_of(s));
+  std::vector<std::vector<Lifetime>> lifetimes(1 + device_arenas_.size());
   std::vector<int> lifetime_of(n, -1);
   for (int s = 0; s < n; ++s) {
     if (produced[s] < 0 || storage_[s].kind != Storage::kUnset) continue;
@@ -227,11 +276,12 @@ void Program::plan() {
       storage_[s] = storage_[h];
       continue;
     }
+    std::vector<Lifetime>& list = lifetimes[arena_of(device_of(s))];
     if (lifetime_of[h] < 0) {
-      lifetime_of[h] = int(lifetimes.size());
-      lifetimes.push_back({produced[s], last_use[s], num_bytes(spec_.slots[s])});
+      lifetime_of[h] = int(list.size());
+      list.push_back({produced[s], last_use[s], num_bytes(spec_.slots[s])});
     } else {
-      Lifetime& t = lifetimes[lifetime_of[h]];
+      Lifetime& t = list[lifetime_of[h]];
       t.first = std::min(t.first, produced[s]);
       t.last = std::max(t.last, last_use[s]);
     }
@@ -243,20 +293,28 @@ void Program::plan() {
     steps_[i].first_operand = num_operands;
     num_operands += steps_[i].num_inputs + steps_[i].num_outputs;
     if (const size_t bytes = steps_[i].instruction->scratch_bytes) {
-      scratch_of[i] = int(lifetimes.size());
-      lifetimes.push_back({i, i, bytes});
+      std::vector<Lifetime>& list = lifetimes[steps_[i].arena];
+      scratch_of[i] = int(list.size());
+      list.push_back({i, i, bytes});
     }
   }
   table_bytes_ = (size_t(num_operands) * sizeof(void*) + 63) / 64 * 64;
-  arena_bytes_ = table_bytes_ + plan_arena(lifetimes);
+  arena_bytes_ = table_bytes_ + plan_arena(lifetimes[0]);
+  for (size_t i = 0; i < device_arenas_.size(); ++i)
+    device_arenas_[i].bytes = plan_arena(lifetimes[1 + i]);
 
+  auto start_of = [&](int arena) { return arena == 0 ? table_bytes_ : size_t(0); };
   for (int s = 0; s < n; ++s)
-    if (produced[s] >= 0 && storage_[s].kind == Storage::kUnset)
-      storage_[s] = {Storage::kArena, table_bytes_ + lifetimes[lifetime_of[find(s)]].offset};
+    if (produced[s] >= 0 && storage_[s].kind == Storage::kUnset) {
+      const int arena = arena_of(device_of(s));
+      storage_[s] = {Storage::kArena,
+                     start_of(arena) + lifetimes[arena][lifetime_of[find(s)]].offset, arena};
+    }
   for (int i = 0; i < num_steps; ++i) {
     if (!steps_[i].instruction) continue;
     if (scratch_of[i] >= 0)
-      steps_[i].scratch_offset = table_bytes_ + lifetimes[scratch_of[i]].offset;
+      steps_[i].scratch_offset =
+          start_of(steps_[i].arena) + lifetimes[steps_[i].arena][scratch_of[i]].offset;
     for (int s : spec_.instructions[i].inputs) operands_.push_back(storage_[root(s)]);
     for (int s : spec_.instructions[i].outputs) operands_.push_back(storage_[root(s)]);
   }
@@ -264,9 +322,14 @@ void Program::plan() {
   std::vector<Copy> updates = std::move(copies_);
   copies_.clear();
   for (size_t k = 0; k < spec_.outputs.size(); ++k) {
-    const Storage& s = storage_[root(spec_.outputs[k])];
+    const int slot = spec_.outputs[k], r = root(slot);
+    const Storage& s = storage_[r];
     if (s.kind != Storage::kOutput || s.index != k)
-      copies_.push_back({s, {Storage::kOutput, k}, num_bytes(spec_.slots[spec_.outputs[k]])});
+      copies_.push_back({s,
+                         {Storage::kOutput, k},
+                         num_bytes(spec_.slots[slot]),
+                         &device_of(r),
+                         &device_of(slot)});
   }
   size_t next = 0;
   for (const auto& [var, slot] : spec_.updates) {
@@ -279,7 +342,7 @@ void Program::plan() {
 }
 
 void* Program::resolve(const Storage& s, const void* const* inputs, void* const* outputs,
-                       char* arena) const {
+                       char* const* arenas) const {
   switch (s.kind) {
     case Storage::kInput:
       return const_cast<void*>(inputs[s.index]);
@@ -290,7 +353,7 @@ void* Program::resolve(const Storage& s, const void* const* inputs, void* const*
     case Storage::kOutput:
       return outputs[s.index];
     default:
-      return arena + s.index;
+      return arenas[s.arena] + s.index;
   }
 }
 
@@ -305,12 +368,14 @@ void Program::rethrow(int i, const char* what) const {
   throw Error(text.str());
 }
 
-void Program::run_step(size_t i, void** table, char* arena) const {
+void Program::run_step(size_t i, void** table, char* const* arenas) const {
   const Step& step = steps_[i];
   if (!step.instruction) return;
   void** operands = table + step.first_operand;
   try {
-    step.instruction->run({operands, operands + step.num_inputs, arena + step.scratch_offset});
+    step.instruction->run({operands, operands + step.num_inputs,
+                           arenas[step.arena] + step.scratch_offset,
+                           step.device ? step.device->stream() : nullptr});
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& e) {
@@ -318,25 +383,57 @@ void Program::run_step(size_t i, void** table, char* arena) const {
   }
 }
 
+namespace {
+
+// Memory of a device for the time of a run. It may go back while the stream still works in it.
+struct Lease {
+  Lease(Device& d, size_t n) : device(d), bytes(n), data(n ? d.allocate(n) : nullptr) {}
+  ~Lease() {
+    if (data) device.deallocate(data, bytes);
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  Device& device;
+  size_t bytes;
+  void* data;
+};
+
+}  // namespace
+
 void Program::run_raw(const void* const* inputs, void* const* outputs, char* arena) const {
-  void** table = reinterpret_cast<void**>(arena);
+  if (device_arenas_.empty()) {
+    run_in(inputs, outputs, &arena);
+    return;
+  }
+  std::vector<std::unique_ptr<Lease>> leases;
+  std::vector<char*> arenas{arena};
+  for (const DeviceArena& a : device_arenas_) {
+    leases.push_back(std::make_unique<Lease>(*a.device, a.bytes));
+    arenas.push_back(static_cast<char*>(leases.back()->data));
+  }
+  run_in(inputs, outputs, arenas.data());
+}
+
+void Program::run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const {
+  void** table = reinterpret_cast<void**>(arenas[0]);
   for (size_t i = 0; i < operands_.size(); ++i)
-    table[i] = resolve(operands_[i], inputs, outputs, arena);
+    table[i] = resolve(operands_[i], inputs, outputs, arenas);
   if (profiling()) {
     for (size_t i = 0; i < steps_.size(); ++i) {
       const int64_t start = profile_clock_ns();
-      run_step(i, table, arena);
+      run_step(i, table, arenas);
+      if (steps_[i].device) steps_[i].device->synchronize();
       if (const Instruction* in = steps_[i].instruction.get())
         record_event(
             {in->label, spec_.instructions[i].where, start, profile_clock_ns(), 0, in->cost});
     }
   } else {
-    for (size_t i = 0; i < steps_.size(); ++i) run_step(i, table, arena);
+    for (size_t i = 0; i < steps_.size(); ++i) run_step(i, table, arenas);
   }
   for (const Copy& c : copies_) {
-    const void* from = resolve(c.from, inputs, outputs, arena);
-    void* to = resolve(c.to, inputs, outputs, arena);
-    if (from != to) memcpy(to, from, c.bytes);
+    const void* from = resolve(c.from, inputs, outputs, arenas);
+    void* to = resolve(c.to, inputs, outputs, arenas);
+    if (from != to) copy_bytes(*c.to_device, to, *c.from_device, from, c.bytes);
   }
 }
 
@@ -360,10 +457,13 @@ std::vector<Tensor> Program::run(const std::vector<Tensor>& inputs) {
   std::vector<Tensor> result;
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_input(int(i), inputs[i].spec);
+    if (&inputs[i].device() != &input_device(int(i)))
+      fail("program: expected input %d on %s, got one on %s", int(i),
+           input_device(int(i)).name().c_str(), inputs[i].device().name().c_str());
     in.push_back(inputs[i].data());
   }
   for (int i = 0; i < num_outputs(); ++i) {
-    result.push_back(Tensor::allocate(output_spec(i)));
+    result.push_back(Tensor::allocate(output_spec(i), output_device(i)));
     out.push_back(result.back().data());
   }
   run_into(in.data(), out.data());
@@ -377,8 +477,12 @@ std::string Program::describe() const {
     const Storage& s = storage_[root(slot)];
     text << before << '%' << slot << ':' << to_string(spec_.slots[slot]) << '@' << names[s.kind]
          << s.index;
+    if (!spec_.devices.empty()) text << " on " << device_of(slot).name();
   };
-  text << "arena " << arena_bytes_ << " bytes, " << steps_.size() << " instructions\n";
+  text << "arena " << arena_bytes_ << " bytes, ";
+  for (const DeviceArena& a : device_arenas_)
+    text << "on " << a.device->name() << ' ' << a.bytes << " bytes, ";
+  text << steps_.size() << " instructions\n";
   for (size_t i = 0; i < steps_.size(); ++i) {
     const InstructionSpec& in = spec_.instructions[i];
     text << "  " << i << ": ";

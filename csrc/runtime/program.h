@@ -31,6 +31,9 @@ struct InstructionSpec {
 
 struct ProgramSpec {
   std::vector<TensorSpec> slots;
+  // Where each slot lives; empty: all on cpu:0. An instruction runs where its first output lives,
+  // and all its operands live there: only "copy" goes from one device to another.
+  std::vector<Device*> devices;
   std::vector<int> inputs;
   std::vector<std::pair<int, Tensor>> constants;
   std::vector<std::pair<int, std::shared_ptr<Variable>>> variables;
@@ -63,13 +66,16 @@ class Program {
   int num_outputs() const { return int(spec_.outputs.size()); }
   const TensorSpec& input_spec(int i) const { return spec_.slots[spec_.inputs[i]]; }
   const TensorSpec& output_spec(int i) const { return spec_.slots[spec_.outputs[i]]; }
+  Device& input_device(int i) const { return device_of(spec_.inputs[i]); }
+  Device& output_device(int i) const { return device_of(spec_.outputs[i]); }
   size_t arena_bytes() const { return arena_bytes_; }
 
   // Checks the inputs, leases an arena, runs.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
-  // The same on raw memory: outputs are written to the given buffers.
+  // The same on raw memory of the devices of inputs and outputs: outputs are written to the given
+  // buffers.
   void run_into(const void* const* inputs, void* const* outputs);
-  // The same inside an arena that the caller holds (control flow).
+  // The same inside an arena of the host that the caller holds (control flow).
   void run_raw(const void* const* inputs, void* const* outputs, char* arena) const;
   void check_input(int i, const TensorSpec& got) const;
 
@@ -80,24 +86,37 @@ class Program {
   struct Storage {
     enum Kind { kUnset, kInput, kConstant, kVariable, kOutput, kArena } kind = kUnset;
     size_t index = 0;  // which input, constant, …; the offset for kArena
+    int arena = 0;     // kArena: 0 is the host's, 1 + i that of device_arenas_[i]
   };
   struct Step {
     std::unique_ptr<Instruction> instruction;
     int first_operand, num_inputs, num_outputs;
     size_t scratch_offset;
+    int arena = 0;             // that its scratch lies in
+    Device* device = nullptr;  // null: the processor
   };
   struct Copy {  // after the last instruction: an output or update that is not written in place
     Storage from, to;
     size_t bytes;
+    Device *from_device, *to_device;
+  };
+  struct DeviceArena {
+    Device* device;
+    size_t bytes;
   };
 
-  void run_step(size_t i, void** table, char* arena) const;
+  Device& device_of(int slot) const {
+    return spec_.devices.empty() ? host_device() : *spec_.devices[slot];
+  }
+  int arena_of(Device& device);
+  void run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const;
+  void run_step(size_t i, void** table, char* const* arenas) const;
   void prepare_instructions();
   void plan();
   int root(int slot) const;
   [[noreturn]] void rethrow(int instruction, const char* what) const;
   void* resolve(const Storage& s, const void* const* inputs, void* const* outputs,
-                char* arena) const;
+                char* const* arenas) const;
 
   ProgramSpec spec_;
   std::vector<int> view_of_;      // [slots] slot this one is a view of, or -1
@@ -108,6 +127,7 @@ class Program {
   std::vector<int> updated_variables_;
   size_t arena_bytes_ = 0;  // pointer table and temporaries
   size_t table_bytes_ = 0;
+  std::vector<DeviceArena> device_arenas_;
 };
 
 }  // namespace hb

@@ -1,25 +1,22 @@
 #include "runtime/tensor.h"
 
-#include <cstring>
 #include <string>
-
-#include "core/allocator.h"
 
 namespace hb {
 
-std::shared_ptr<Buffer> Buffer::allocate(size_t bytes) {
-  return std::shared_ptr<Buffer>(new Buffer(hb::allocate(bytes), bytes, {}));
+std::shared_ptr<Buffer> Buffer::allocate(size_t bytes, Device& device) {
+  return std::shared_ptr<Buffer>(new Buffer(device.allocate(bytes), bytes, device, {}));
 }
 
 std::shared_ptr<Buffer> Buffer::borrow(void* data, size_t bytes, std::function<void()> release) {
-  return std::shared_ptr<Buffer>(new Buffer(data, bytes, std::move(release)));
+  return std::shared_ptr<Buffer>(new Buffer(data, bytes, host_device(), std::move(release)));
 }
 
 Buffer::~Buffer() {
   if (release_)
     release_();
   else
-    hb::deallocate(data_, bytes_);
+    device_->deallocate(data_, bytes_);
 }
 
 bool same_spec(const TensorSpec& a, const TensorSpec& b) {
@@ -39,21 +36,28 @@ std::string to_string(const TensorSpec& s) {
   return out + ']';
 }
 
-Tensor Tensor::allocate(const TensorSpec& spec) {
-  return {spec, Buffer::allocate(num_bytes(spec))};
+Tensor Tensor::allocate(const TensorSpec& spec, Device& device) {
+  return {spec, Buffer::allocate(num_bytes(spec), device)};
+}
+
+Tensor Tensor::to(Device& to) const {
+  if (&to == &device()) return *this;
+  Tensor copy = allocate(spec, to);
+  copy_bytes(to, copy.data(), device(), data(), bytes());
+  return copy;
 }
 
 void Variable::set(Tensor value) {
   if (!same_spec(value.spec, value_.spec))
     fail("assign: expected a value of %s, got %s", to_string(value_.spec).c_str(),
          to_string(value.spec).c_str());
-  value_ = std::move(value);
+  value_ = value.to(device());
 }
 
 void Variable::own(bool keep_content) {
   if (value_.buffer.use_count() == 1) return;
-  Tensor fresh = Tensor::allocate(value_.spec);
-  if (keep_content) memcpy(fresh.data(), value_.data(), value_.bytes());
+  Tensor fresh = Tensor::allocate(value_.spec, device());
+  if (keep_content) copy_bytes(device(), fresh.data(), device(), value_.data(), value_.bytes());
   value_ = std::move(fresh);
 }
 

@@ -1,10 +1,11 @@
-// Host tensors: a shape and a reference-counted buffer. A Tensor is immutable by value; only a
+// Tensors: a shape and a reference-counted buffer. A Tensor is immutable by value; only a
 // Variable's buffer is written in place, and only when nobody else holds it (copy on write).
 #pragma once
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "core/device.h"
 #include "core/kernel.h"
 
 namespace hb {
@@ -12,7 +13,7 @@ namespace hb {
 // Memory and how to give it back: our own allocation or somebody else's (a NumPy array).
 class Buffer {
  public:
-  static std::shared_ptr<Buffer> allocate(size_t bytes);
+  static std::shared_ptr<Buffer> allocate(size_t bytes, Device& device = host_device());
   static std::shared_ptr<Buffer> borrow(void* data, size_t bytes, std::function<void()> release);
   ~Buffer();
   Buffer(const Buffer&) = delete;
@@ -20,13 +21,15 @@ class Buffer {
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  Device& device() const { return *device_; }
 
  private:
-  Buffer(void* data, size_t bytes, std::function<void()> release)
-      : data_(data), bytes_(bytes), release_(std::move(release)) {}
+  Buffer(void* data, size_t bytes, Device& device, std::function<void()> release)
+      : data_(data), bytes_(bytes), device_(&device), release_(std::move(release)) {}
   void* data_;
   size_t bytes_;
-  std::function<void()> release_;  // empty: came from hb::allocate
+  Device* device_;
+  std::function<void()> release_;  // empty: the memory came from the device
 };
 
 inline size_t num_bytes(const TensorSpec& s) {
@@ -39,9 +42,11 @@ struct Tensor {
   TensorSpec spec;
   std::shared_ptr<Buffer> buffer;
 
-  static Tensor allocate(const TensorSpec& spec);
+  static Tensor allocate(const TensorSpec& spec, Device& device = host_device());
   void* data() const { return buffer->data(); }
   size_t bytes() const { return num_bytes(spec); }
+  Device& device() const { return buffer->device(); }
+  Tensor to(Device& device) const;  // itself, or a copy there
 };
 
 // State of a model. `value()` hands out the current buffer without a copy; whoever writes calls
@@ -51,7 +56,8 @@ class Variable {
   explicit Variable(Tensor value) : value_(std::move(value)) {}
   const TensorSpec& spec() const { return value_.spec; }
   Tensor value() const { return value_; }
-  void set(Tensor value);
+  Device& device() const { return value_.device(); }
+  void set(Tensor value);  // stays on its device
   // Makes the buffer ours alone; copies the content if `keep_content`.
   void own(bool keep_content);
   void* data() const { return value_.data(); }

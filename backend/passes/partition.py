@@ -1,0 +1,116 @@
+"""Every node gets a device that can run it; values cross devices by `copy` nodes.
+
+Before: y = matmul(x, w) on cuda:0; z = sort(y) on cuda:0     (no CUDA kernel for sort; x on the CPU)
+After:  a = copy(x) on cuda:0; y = matmul(a, w) on cuda:0; b = copy(y); z = sort(b)
+
+A node asked for a device without a kernel for it runs on the CPU. Control flow and functions in Python
+always do. Results of the graph and new values of variables go back to where they belong. A pair of
+copies (send, receive) is one instruction here: both ends are in one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from hornbeam.backend import _core, devices
+from hornbeam.backend.devices import HOST
+from hornbeam.backend.graph import Graph, Value
+from hornbeam.backend.passes.rewrite import Rewrite
+from hornbeam.backend.registry import CONSTANT, copy
+
+#: They compute nothing: their result is the memory of the first input.
+_VIEWS = ("reshape", "barrier")
+
+
+def scope(name: str | None):
+    """The scope in which what replaces a node on this device is to be traced."""
+    if name is None or not devices.in_use:
+        return contextlib.nullcontext()
+    return devices.device(name)
+
+
+def has_kernel(op, inputs, attrs, outputs, name: str | None) -> bool:
+    """Whether the device has a kernel for a composition or primitive on these operands."""
+    if name is None or name.startswith("cpu"):
+        return op.has_kernel(inputs, attrs)
+    from hornbeam.backend import executor
+
+    kernel, attrs = executor.kernel_call(op, inputs, attrs, outputs)
+    return kernel == "copy" or _core.has_kernel(
+        name.split(":")[0],
+        kernel,
+        [(v.dtype, v.shape) for v in inputs],
+        [(v.dtype, v.shape) for v in outputs],
+        attrs,
+    )
+
+
+def on_host(graph: Graph) -> Graph:
+    """The graph with every node on the CPU (bodies of control flow, which run there)."""
+    if not devices.in_use:
+        return graph
+    rewrite = Rewrite(graph)
+
+    def visit(node, inputs):
+        out = rewrite.copy(node, inputs)
+        out[0].node.device = None
+        return out
+
+    new = rewrite.run(visit)
+    for node in new.nodes:
+        if node.op is CONSTANT:
+            node.attrs = {"tensor": node.attrs["tensor"].to(HOST)}
+            node.device = None
+    return new
+
+
+def run(graph: Graph) -> Graph:
+    if all(node.device is None for node in graph.nodes):
+        return graph
+    rewrite = Rewrite(graph)
+    moved: dict[tuple[Value, str], Value] = {}
+
+    def on(value: Value, name: str) -> Value:
+        if (value.node.device or HOST) == name:
+            return value
+        if (value, name) not in moved:
+            if value.node.op is CONSTANT:
+                new = rewrite.new.constant(value.node.attrs["tensor"].to(name))
+            else:
+                new = rewrite.new.add(copy, (value,), {}, where=value.node.where).outputs[0]
+                new.node.device = name
+            moved[value, name] = new
+        return moved[value, name]
+
+    def visit(node, inputs):
+        name = node.device or HOST
+        if node.op.name in _VIEWS:
+            name = inputs[0].node.device or HOST
+        elif not _runs_on(node, name):
+            name = HOST
+        if node.op.name != "barrier":  # it only keeps an order
+            inputs = tuple(on(v, name) for v in inputs)
+        out = rewrite.copy(node, inputs)
+        out[0].node.device = name
+        return out
+
+    new = rewrite.run(visit)
+    with new:
+        new.state = {var: on(v, var.device) for var, v in new.state.items()}
+        new.outputs = [
+            on(v, old.node.device or HOST)
+            for old, v in zip(graph.outputs, new.outputs, strict=True)
+        ]
+    return new
+
+
+def _runs_on(node, name) -> bool:
+    if name.startswith("cpu"):
+        return name == HOST or not _needs_python(node)
+    return not _needs_python(node) and has_kernel(
+        node.op, node.inputs, node.attrs, node.outputs, name
+    )
+
+
+def _needs_python(node) -> bool:
+    return node.op.host is not None or any(isinstance(a, Graph) for a in node.attrs.values())
