@@ -35,6 +35,10 @@ class Variable(TensorLike):
     array([2., 3.], dtype=float32)
     """
 
+    #: How often any variable was made, frozen or unfrozen: what depends on which variables are
+    #: trained goes by it.
+    changes = 0
+
     __slots__ = (
         "core", "shape", "dtype", "name", "path", "_trainable", "regularizer", "constraint",
         "overwrite_with_gradient", "aggregation", "synchronization", "autocast", "_version",
@@ -61,6 +65,7 @@ class Variable(TensorLike):
             raise ValueError(f"Variable: a name holds no '/', got {self.name!r}")
         prefix = scope.current_path()
         self.path = f"{prefix}/{self.name}" if prefix else self.name
+        Variable.changes += 1
         self._trainable = bool(trainable)
         self.autocast = bool(autocast)
         self.aggregation = aggregation
@@ -172,6 +177,7 @@ class Variable(TensorLike):
 
     @trainable.setter
     def trainable(self, value):
+        Variable.changes += 1
         self._trainable = bool(value)
 
     @property

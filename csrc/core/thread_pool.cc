@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "core/cpu_info.h"
+#include "core/denormals.h"
 #include "core/error.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -165,6 +166,7 @@ class Pool {
 #elif defined(__APPLE__)
     pthread_setname_np("hornbeam");
 #endif
+    const DenormalMode mode(true);
     uint64_t seen = 0;  // the job this helper was in last; numbers start at 1
     for (;;) {
       const auto ready = [&] { return called(seen); };

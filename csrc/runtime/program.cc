@@ -5,6 +5,7 @@
 
 #include "core/allocator.h"
 #include "core/cpu_info.h"
+#include "core/denormals.h"
 #include "core/error.h"
 #include "core/registry.h"
 #include "runtime/control_flow.h"
@@ -52,7 +53,10 @@ class HostInstruction : public Instruction {
   explicit HostInstruction(std::function<void(const Call&)> f) : f_(std::move(f)) {
     label = "host";
   }
-  void run(const Call& c) const override { f_(c); }
+  void run(const Call& c) const override {
+    const DenormalMode mode(false);
+    f_(c);
+  }
 
  private:
   std::function<void(const Call&)> f_;
@@ -446,6 +450,7 @@ void Program::check_input(int i, const TensorSpec& got) const {
 void Program::run_into(const void* const* inputs, void* const* outputs) {
   for (int v : updated_variables_) spec_.variables[v].second->own(true);
   auto arena = ArenaPool::instance().acquire(arena_bytes_);
+  const DenormalMode mode(true);
   run_raw(inputs, outputs, static_cast<char*>(arena.data()));
 }
 

@@ -10,7 +10,12 @@ class CompiledSteps:
     def _reset_functions(self):
         """Forget compiled steps: the model, or what is done with it, changed."""
         self.__dict__.update(
-            train_function=None, test_function=None, predict_function=None, _predictor=None
+            train_function=None,
+            test_function=None,
+            predict_function=None,
+            _predictor=None,
+            _prepared=None,
+            _log_names=None,
         )
         self._functions.clear()
 

@@ -16,6 +16,7 @@ from hornbeam.models.training.data_adapters import get_data_adapter, train_valid
 from hornbeam.models.training.data_adapters.batches import as_batch, class_weights
 from hornbeam.models.training.predictor import Predictor
 from hornbeam.saving import serialization_lib
+from hornbeam.utils import tracking
 from hornbeam.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
 
@@ -44,6 +45,8 @@ class Trainer(CompiledSteps):
             _compile_arguments=None,
             _functions={},
             _functions_key=None,
+            _prepared=None,
+            _log_names=None,
             _predictor=None,
         )
 
@@ -274,7 +277,10 @@ class Trainer(CompiledSteps):
         )
 
     def _prepare(self, batch, training):
-        """Build what is not built yet: layers, losses, metrics, optimizer; check the labels."""
+        """Build what is not built yet: layers, losses, metrics, optimizer."""
+        now = (training, backend.Variable.changes, tracking.Tracker.changes)
+        if self._prepared == now:
+            return
         needs_outputs = (
             not self.built
             or not all(layer.built for layer in self._flatten_layers())
@@ -300,6 +306,9 @@ class Trainer(CompiledSteps):
         if training and isinstance(self.optimizer, optimizers.Optimizer):
             if not self.optimizer.built and variables:
                 self.optimizer.build(variables)
+        if not needs_outputs:  # else what depends on labels may still be open
+            now = (training, backend.Variable.changes, tracking.Tracker.changes)
+            self.__dict__["_prepared"] = now
 
     def _build_from_batch(self, x, y):
         def spec(a):
@@ -541,11 +550,15 @@ class Trainer(CompiledSteps):
 
     def _in_order(self, logs):
         """Values of logs: metrics in their order, others by name; a single one as it is."""
-        names = []
-        for metric in self.metrics:
-            inner = metric.metrics if isinstance(metric, CompileMetrics) else [metric]
-            names.extend(m.name for m in inner)
-        values = [logs[name] for name in dict.fromkeys(names) if name in logs]
+        now = (backend.Variable.changes, tracking.Tracker.changes)
+        if self._log_names is None or self._log_names[0] != now:
+            names = []
+            for metric in self.metrics:
+                inner = metric.metrics if isinstance(metric, CompileMetrics) else [metric]
+                names.extend(m.name for m in inner)
+            self.__dict__["_log_names"] = (now, list(dict.fromkeys(names)))
+        names = self._log_names[1]
+        values = [logs[name] for name in names if name in logs]
         values += [logs[name] for name in sorted(logs) if name not in names]
         return values[0] if len(values) == 1 else values
 

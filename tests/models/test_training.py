@@ -586,3 +586,19 @@ def test_a_changed_sequential_model_is_compiled_again(data):
     assert model.predict(x[:2], verbose=0).shape == (2, 5)
     model.pop()
     assert model.predict(x[:2], verbose=0).shape == (2, 3)
+
+
+def test_single_batches_follow_changes_of_the_model():
+    inner = keras.layers.Dense(3, name="inner")
+    model = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 2), "float32"), np.zeros((4, 1), "float32")
+    model.train_on_batch(x, y)
+    model.train_on_batch(x, y)
+    inner.trainable = False
+    before = inner.kernel.numpy()
+    model.train_on_batch(x, y)
+    np.testing.assert_array_equal(inner.kernel, before)
+    inner.trainable = True
+    model.train_on_batch(x, y)
+    assert not np.array_equal(inner.kernel, before)

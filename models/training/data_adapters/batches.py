@@ -6,6 +6,9 @@ from hornbeam import backend
 from hornbeam.backend import tree
 from hornbeam.utils.batches import pack_x_y_sample_weight, unpack_x_y_sample_weight
 
+#: dtypes of arrays that need no further look.
+_AS_THEY_ARE = frozenset(map(np.dtype, ("float32", "int32", "int64", "uint8", "bool")))
+
 
 def as_array(x):
     """`x` as a C-contiguous NumPy array; float64 becomes `floatx()`, other dtypes stay.
@@ -15,6 +18,9 @@ def as_array(x):
     Raises:
         ValueError: strings, objects, complex numbers.
     """
+    if type(x) is np.ndarray and x.flags.c_contiguous:
+        if x.dtype in _AS_THEY_ARE:
+            return x
     if hasattr(x, "detach"):  # torch: drop the gradient history
         x = x.detach()
     if hasattr(x, "to_numpy"):

@@ -41,6 +41,9 @@ class Tracker:
             takes the value.
     """
 
+    #: How often any tracker's lists changed.
+    changes = 0
+
     def __init__(self, config):
         self.config = config
         self.seen = {name: {id(x) for x in store} for name, (_, store) in config.items()}
@@ -71,6 +74,7 @@ class Tracker:
     def untrack(self, value):
         for name, (_, store) in self.config.items():
             if id(value) in self.seen[name]:
+                Tracker.changes += 1
                 self.seen[name].discard(id(value))
                 store[:] = [x for x in store if x is not value]
 
@@ -80,11 +84,13 @@ class Tracker:
             return
         if self.lock_message is not None:
             raise ValueError(self.lock_message)
+        Tracker.changes += 1
         self.seen[name].add(id(value))
         self.config[name][1].append(value)
 
     def replace(self, name, values):
         """Make `values` the whole content of a list."""
+        Tracker.changes += 1
         self.seen[name] = {id(x) for x in values}
         self.config[name][1][:] = values
 
