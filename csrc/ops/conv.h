@@ -211,10 +211,11 @@ class ImagePatches {
     return padded_ ? padded_image_.elements() * int64_t(sizeof(S)) : 0;
   }
 
-  Patches<S> of(const S* x, int64_t group, void* scratch) const {
+  // The patches of images yet to come.
+  Patches<S> plain() const {
     const ConvShape& s = *s_;
     Patches<S> q;
-    q.data = x + group * s.cg;
+    q.data = nullptr;
     q.n = s.n, q.c = s.c, q.cg = s.cg;
     for (int a = 0; a < 3; ++a) {
       q.in[a] = s.in[a];
@@ -223,14 +224,22 @@ class ImagePatches {
       q.grid.base[a] = -s.lo[a];
     }
     q.taps = taps_.get(), q.merged = merged_, q.zeros = zeros_.get();
-    q.elements = s.n * s.in_size() * s.c - group * s.cg;
+    q.elements = s.n * s.in_size() * s.c;
     q.inside = padded_;
+    if (padded_) {
+      q.elements = padded_image_.elements();
+      for (int a = 0; a < 3; ++a) q.in[a] = padded_image_.extent()[a], q.grid.base[a] = 0;
+    }
+    return q;
+  }
+  Patches<S> of(const S* x, int64_t group, void* scratch) const {
+    Patches<S> q = plain();
+    q.data = x + group * s_->cg;
+    q.elements -= group * s_->cg;
     if (padded_) {
       S* image = static_cast<S*>(scratch);
       padded_image_.copy(x, image);
       q.data = image;
-      q.elements = padded_image_.elements();
-      for (int a = 0; a < 3; ++a) q.in[a] = padded_image_.extent()[a], q.grid.base[a] = 0;
     }
     return q;
   }
