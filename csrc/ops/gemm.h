@@ -2,15 +2,21 @@
 // convolution. What the operands are is the business of *packers*, functors that copy a piece of
 // an operand into packed panels: a matrix, its transpose, or image patches read in place.
 //
-//   for a slab of K and N whose packed B fits `kSlabBytes`:      all threads pack B
-//     for a tile of rows x columns:                              one task
-//       for kc of K:                                             pack A [mc x kc] (half of L2),
-//                                                                or point at its rows in place
-//         for a panel of B [kc x NR] (L1), for a panel of A:     register kernel
+// `Keep` says which operand every thread packs whole for itself, once per run: the smaller one. Its
+// tasks are tiles of C, several for each thread, claimed as they come; there is no barrier, and no
+// thread reads what another core has just written (that costs more than to pack twice).
 //
-// Threads share out tiles of M x N. K is cut by size only (into kc; into `parts_` where M x N is
-// small and K long, as in a filter gradient, with partial sums added in the order of the parts),
-// so the result has the same bits for every number of threads.
+//   A kept (M <= N):  for a tile of columns (a task):  for kc of K:  for a panel of B: pack it
+//   (L1),
+//                       for a panel of A (L2): register kernel
+//   B kept:           for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (half of L2),
+//   or
+//                       point at its rows in place;    for a panel of B: for a panel of A: kernel
+//   neither (too large): as B kept, but all threads pack one B, a slab of `kSlabBytes` at a time
+//
+// K is cut by size only (into kc; into `parts_` where M x N is small and K long, as in a filter
+// gradient, with partial sums added in the order of the parts), so the result has the same bits
+// for every number of threads.
 //
 // Measured on one Zen 5 core (fp32, share of the multiply-add peak of the level):
 //   n = 512 / 1024 / 2048   AVX-512 90 / 85 / 81 %   AVX2 89 / 91 / 88 %   SSE 68 / 70 / 70 %
@@ -86,7 +92,7 @@ HB_INLINE Product<S, A, B, Rows> product(A a, B b, S* c, Rows rows, const S* bia
 }
 
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
-constexpr int64_t kMaxKc = 384;           // a B panel of 384 x NR stays near L1
+constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
 constexpr double kTaskFlops = 2e6;        // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.
@@ -103,8 +109,9 @@ class Gemm {
   void plan(int64_t m, int64_t n, int64_t k, int64_t batch, bool converts, bool read_b,
             int64_t a_run = 0) {
     m_ = m, n_ = n, k_ = k, batch_ = batch, converts_ = converts;
+    if (m == 0 || n == 0 || batch == 0) return;  // nothing will run
     constexpr int64_t kNr = kTileCols<T>;
-    mr_ = int(m > 0 ? ceil_div(m, ceil_div(m, kMaxRows)) : 1);
+    mr_ = int(ceil_div(m, ceil_div(m, kMaxRows)));
     kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
@@ -123,7 +130,7 @@ class Gemm {
     mode_ = kShared;
     if (batch > 1 && k * round_up(n, kNr) <= kPrivateB && (batch >= 2 * threads || serial_)) {
       mode_ = kPrivate;
-      tile_panels_ = min64(max64(panels, 1), l2_panels);
+      tile_panels_ = min64(panels, l2_panels);
       nc_ = n, slab_k_ = k;
     } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC) {
       mode_ = kSplit;
@@ -132,27 +139,45 @@ class Gemm {
       part_k_ = round_up(ceil_div(k, parts_), kc_);
       parts_ = ceil_div(k, part_k_);
       // Where few panels of B use a panel of A, it is used at once, while it is in L1.
-      tile_panels_ = n <= kInPlacePanels * kNr ? 1 : min64(max64(panels, 1), l2_panels);
+      tile_panels_ = n <= kInPlacePanels * kNr ? 1 : min64(panels, l2_panels);
       nc_ = n, slab_k_ = k;
     } else {
       const int64_t slab = kSlabBytes / int64_t(sizeof(T));
-      nc_ = min64(round_up(n, kNr), max64(kNr, slab / max64(k, 1) / kNr * kNr));
-      nc_ = max64(nc_, min64(round_up(n, kNr), 256));
-      slab_k_ = max64(kc_, min64(round_up(k, kc_), slab / max64(nc_, 1) / kc_ * kc_));
       const int64_t wanted =
           threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(flops / kTaskFlops)));
-      tile_panels_ = min64(max64(1, ceil_div(panels, wanted)), l2_panels);
-      const int64_t row_tiles = max64(1, ceil_div(panels, tile_panels_));
-      // Columns are shared out only where rows do not suffice: every column tile packs A again.
-      const int64_t col_tiles = max64(1, min64(wanted / row_tiles, nc_ / (4 * kNr)));
-      tile_cols_ = max64(kNr, round_up(ceil_div(min64(nc_, n), col_tiles), kNr));
+      keep_ = k * min64(m, n) > kKept || threads * k * min64(m, n) > 4 * kKept ? kNone
+              : max_runs_ == 0 && m <= n                                       ? kA
+                                                                               : kB;
+      if (keep_ == kA) {
+        nc_ = round_up(n, kNr), slab_k_ = k;
+        row_tiles_ = ceil_div(panels, l2_panels);
+        col_tiles_ = max64(1, min64(ceil_div(wanted, row_tiles_), nc_ / kNr));
+      } else {
+        nc_ = round_up(n, kNr), slab_k_ = k;
+        if (keep_ == kNone) {
+          nc_ = min64(nc_, max64(kNr, slab / max64(k, 1) / kNr * kNr));
+          nc_ = max64(nc_, min64(round_up(n, kNr), 256));
+          slab_k_ = max64(kc_, min64(round_up(k, kc_), slab / max64(nc_, 1) / kc_ * kc_));
+        }
+        row_tiles_ = min64(panels, max64(wanted, ceil_div(panels, l2_panels)));
+        if (row_tiles_ > threads) row_tiles_ = min64(round_up(row_tiles_, threads), panels);
+        // Columns are shared out only where rows do not suffice: every column tile packs A again.
+        col_tiles_ = max64(1, min64(wanted / row_tiles_, nc_ / (4 * kNr)));
+      }
+      tile_panels_ = ceil_div(panels, row_tiles_);
     }
     const int64_t b_panels_k = min64(slab_k_, k);
-    a_elems_ = tile_panels_ * (max_runs_ > 0 ? panel_words() * 8 / int64_t(sizeof(T)) : mr_ * kc_);
+    a_elems_ = keep_ == kA     ? panels * mr_ * k
+               : max_runs_ > 0 ? tile_panels_ * panel_words() * 8 / int64_t(sizeof(T))
+                               : tile_panels_ * mr_ * kc_;
     a_elems_ += 64;
     const int64_t b_elems = b_panels_k * (read_b_ ? kNr : round_up(nc_, kNr));
-    private_b_elems_ = mode_ == kPrivate ? b_elems : mode_ == kSplit ? kc_ * round_up(n, kNr) : 0;
-    shared_b_elems_ = mode_ == kShared ? b_elems : 0;
+    private_b_elems_ = mode_ == kPrivate ? b_elems
+                       : mode_ == kSplit ? kc_ * round_up(n, kNr)
+                       : keep_ == kA     ? kc_ * kNr
+                       : keep_ == kB     ? b_elems
+                                         : 0;
+    shared_elems_ = mode_ == kShared && keep_ == kNone ? b_elems : 0;
     acc_elems_ = mode_ == kSplit ? parts_ * m * n : mode_ == kShared && converts ? m * n : 0;
     private_acc_elems_ = mode_ == kPrivate && converts ? m * n : 0;
   }
@@ -160,17 +185,16 @@ class Gemm {
   // Packs a B that never changes (the same for the whole batch), once, in plan().
   template <class B>
   void pack_constant_b(const B& b) {
-    if (mode_ != kShared || k_ == 0 || n_ == 0) return;
+    if (mode_ != kShared || m_ == 0 || n_ == 0 || k_ == 0) return;
     nc_ = round_up(n_, kTileCols<T>), slab_k_ = round_up(k_, kc_);
-    tile_cols_ = min64(tile_cols_, nc_);
-    read_b_ = false, shared_b_elems_ = 0;
+    read_b_ = false, shared_elems_ = private_b_elems_ = 0;
     packed_b_ = static_cast<T*>(aligned_alloc(64, size_t(round_up(k_ * nc_ * sizeof(T), 64))));
     if (!packed_b_) fail("out of memory for packed weights");
     pack_b(b, packed_b_, 0, k_, 0, n_);
   }
 
   size_t scratch_bytes() const {
-    return bytes(shared_b_elems_) + bytes(acc_elems_) + size_t(num_threads()) * worker_bytes();
+    return bytes(shared_elems_) + bytes(acc_elems_) + size_t(num_threads()) * worker_bytes();
   }
 
   // make(i) gives product i of the batch. b_shared: they have one B.
@@ -179,8 +203,8 @@ class Gemm {
     if (m_ == 0 || n_ == 0 || batch_ == 0) return;
     char* s = static_cast<char*>(scratch);
     T* b = reinterpret_cast<T*>(s);
-    T* acc = reinterpret_cast<T*>(s + bytes(shared_b_elems_));
-    char* workers = s + bytes(shared_b_elems_) + bytes(acc_elems_);
+    T* acc = reinterpret_cast<T*>(s + bytes(shared_elems_));
+    char* workers = s + bytes(shared_elems_) + bytes(acc_elems_);
     if (mode_ == kPrivate) {
       parallel_for(
           batch_, [&](int64_t i, int worker) { run_private(make(i), worker_at(workers, worker)); });
@@ -190,29 +214,35 @@ class Gemm {
       const auto p = make(i);
       if (mode_ == kSplit)
         run_split(p, acc, workers);
-      else
+      else if (keep_ == kNone)
         run_shared(p, b, acc, workers, b_shared && i > 0);
+      else
+        run_kept(p, acc, workers, b_shared && i > 0);
     }
   }
 
  private:
   enum Mode { kShared, kPrivate, kSplit };
+  enum Keep { kNone, kA, kB };                   // operand that every worker packs whole for itself
+  static constexpr int64_t kKept = 2 << 20;      // elements of a kept operand
   static constexpr int64_t kPrivateB = 1 << 18;  // elements of B packed by one worker
   static constexpr int64_t kSplitC = 1 << 19;    // elements of C of one part
   static constexpr int64_t kInPlacePanels = 2;   // most panels of B for which A is not packed
 
   struct Worker {
+    int64_t* kept;  // whether the kept operand of this run is packed
     int64_t* rows;
     T *a, *b, *acc;
   };
   static size_t bytes(int64_t elems) { return size_t(round_up(elems * int64_t(sizeof(T)), 64)); }
   size_t row_bytes() const { return size_t(round_up(tile_panels_ * mr_ * 8, 64)); }
   size_t worker_bytes() const {
-    return row_bytes() + bytes(a_elems_) + bytes(private_b_elems_) + bytes(private_acc_elems_);
+    return 64 + row_bytes() + bytes(a_elems_) + bytes(private_b_elems_) + bytes(private_acc_elems_);
   }
   Worker worker_at(char* workers, int worker) const {
     char* s = workers + size_t(worker) * worker_bytes();
     Worker w;
+    w.kept = reinterpret_cast<int64_t*>(s), s += 64;
     w.rows = reinterpret_cast<int64_t*>(s), s += row_bytes();
     w.a = reinterpret_cast<T*>(s), s += bytes(a_elems_);
     w.b = reinterpret_cast<T*>(s), s += bytes(private_b_elems_);
@@ -235,6 +265,12 @@ class Gemm {
     if (b.j1 - j < kNr) return b.packed + (k - b.k0) * kNr;
     *ld = b.ld;
     return b.in_place + (k - b.k0) * b.ld + (j - b.j0);
+  }
+
+  HB_INLINE auto panels_of(const Piece& b) const {
+    return [this, &b](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
+      return panel_at(b, j, k, kc, ld);
+    };
   }
 
   // Runs f(task, worker) for all tasks; a small product does not wake other threads.
@@ -262,6 +298,18 @@ class Gemm {
     });
   }
 
+  // Packs columns from j0 on of the whole B, this thread alone.
+  template <class B>
+  void pack_b_here(const B& b, T* dst, int64_t j0) const {
+    constexpr int64_t kNr = kTileCols<T>;
+    const int64_t width = round_up(n_ - j0, kNr);
+    for (int64_t k = 0; k < k_; k += kc_) {
+      const int64_t kc = min64(kc_, k_ - k);
+      for (int64_t j = j0; j < n_; j += kNr)
+        b.pack(dst + k * width + (j - j0) * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
+    }
+  }
+
   // A panel of A that is not packed: the number of runs, their lengths, places [runs][mr].
   int64_t panel_words() const { return 1 + max_runs_ * (1 + mr_); }
   // a.read(rows, length, width, i, n, k, kc) fills in places and lengths for rows i .. i + width
@@ -285,16 +333,19 @@ class Gemm {
 
   // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; bias and relu).
-  template <class A>
-  void tile(const A& a, const Piece& b, const Sink& out, const Worker& w, int64_t i0, int64_t i1,
-            int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first, int64_t k_last) const {
+  // b_at(j, k, kc, &ldb) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
+  template <class A, class BAt>
+  void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink& out, const Worker& w,
+            int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
+            int64_t k_last) const {
     constexpr int64_t kNr = kTileCols<T>;
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
       const bool packed = !max_runs_;
+      const T* panels_a = shared_a ? shared_a + (k - k0) * round_up(m_, mr_) + i0 * kc : w.a;
       int64_t* places = reinterpret_cast<int64_t*>(w.a);
-      for (int64_t i = i0, p = 0; i < i1 && kc > 0; i += mr_, ++p) {
+      for (int64_t i = i0, p = 0; i < i1 && kc > 0 && !shared_a; i += mr_, ++p) {
         const int n = int(min64(mr_, i1 - i));
         if constexpr (kReadable<A>)
           if (!packed) {
@@ -309,14 +360,14 @@ class Gemm {
       const bool last = k + kc == k_last;
       t.relu = last && out.relu;
       for (int64_t j = j0; j < j1; j += kNr) {
-        t.b = panel_at(b, j, k, kc, &t.ldb);
+        t.b = b_at(j, k, kc, &t.ldb);
         t.n = int(min64(kNr, j1 - j));
         t.bias = last && out.bias ? out.bias + j : nullptr;
         t.c = out.c + j;
         const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
         for (int64_t i = i0, p = 0; i < i1; i += mr_, ++p) {
           if (packed) {
-            t.a = w.a + (i - i0) * kc;
+            t.a = panels_a + (i - i0) * kc;
           } else if (kc > 0) {
             const int64_t* words = places + p * panel_words();
             t.runs = words[0], t.length = words + 1;
@@ -371,15 +422,61 @@ class Gemm {
     });
   }
 
+  // One task per tile of C. A worker that gets its first task packs the kept operand for itself:
+  // reading what another core has just written costs more than packing twice.
+  template <class P>
+  void run_kept(const P& p, T* acc, char* workers, bool b_ready) const {
+    constexpr int64_t kNr = kTileCols<T>;
+    constexpr bool kConverts = sizeof(*p.c) != sizeof(T);
+    const Sink out = sink(p, acc);
+    const int64_t panels = ceil_div(m_, mr_), b_panels = ceil_div(n_, kNr);
+    if (!(b_ready && keep_ == kB))
+      for (int64_t i = 0; i < (serial_ ? 1 : num_threads()); ++i)
+        *worker_at(workers, int(i)).kept = 0;
+    for_tasks(row_tiles_ * col_tiles_, [&](int64_t task, int worker) {
+      const Worker w = worker_at(workers, worker);
+      // Tasks of one worker follow each other along the operand that is not kept.
+      const int64_t r = keep_ == kA ? task % row_tiles_ : task / col_tiles_;
+      const int64_t c = keep_ == kA ? task / row_tiles_ : task % col_tiles_;
+      const int64_t i0 = panels * r / row_tiles_ * mr_;
+      const int64_t i1 = min64(m_, panels * (r + 1) / row_tiles_ * mr_);
+      const int64_t j0 = b_panels * c / col_tiles_ * kNr;
+      const int64_t j1 = min64(n_, b_panels * (c + 1) / col_tiles_ * kNr);
+      if (i0 >= i1 || j0 >= j1) return;
+      Piece b{packed_b_ ? packed_b_ : w.b, nullptr, 0, 0, n_, 0};
+      if (read_b_) b.in_place = p.b.in_place(0, 0), b.ld = p.b.ld;
+      if (!*w.kept) {
+        if (keep_ == kA) {
+          for (int64_t k = 0; k < k_; k += kc_)
+            for (int64_t i = 0, kc = min64(kc_, k_ - k); i < m_; i += mr_)
+              p.a.pack(w.a + k * panels * mr_ + i * kc, mr_, i, int(min64(mr_, m_ - i)), k, kc);
+        } else if (!packed_b_) {
+          pack_b_here(p.b, w.b, b.in_place ? n_ / kNr * kNr : 0);
+        }
+        *w.kept = 1;
+      }
+      set_rows(p, kConverts, i0, i1 - i0, w.rows);
+      const auto b_at = [&](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
+        if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
+          return panel_at(b, j, k, kc, ld);
+        *ld = kNr;
+        p.b.pack(w.b, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
+        return static_cast<const T*>(w.b);
+      };
+      tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, i0, i1, j0, j1, 0, k_, 0, k_);
+    });
+    if (kConverts) store_all(p, acc);
+  }
+
   template <class P>
   void run_shared(const P& p, T* b, T* acc, char* workers, bool b_ready) const {
     constexpr int64_t kNr = kTileCols<T>;
     constexpr bool kConverts = sizeof(*p.c) != sizeof(T);
     const Sink out = sink(p, acc);
-    const int64_t tile_rows = tile_panels_ * mr_, row_tiles = ceil_div(m_, tile_rows);
+    const int64_t panels = ceil_div(m_, mr_), row_tiles = row_tiles_;
     const bool one_slab = k_ <= slab_k_ && n_ <= nc_;
     for (int64_t j0 = 0; j0 < n_; j0 += nc_) {
-      const int64_t j1 = min64(n_, j0 + nc_), col_tiles = ceil_div(j1 - j0, tile_cols_);
+      const int64_t j1 = min64(n_, j0 + nc_), b_panels = ceil_div(j1 - j0, kNr);
       int64_t k0 = 0;
       do {
         const int64_t k1 = min64(k_, k0 + slab_k_);
@@ -391,12 +488,16 @@ class Gemm {
           const int64_t from = piece.in_place ? j0 + (j1 - j0) / kNr * kNr : j0;
           if (from < j1 && k1 > k0 && !(b_ready && one_slab)) pack_b(p.b, b, k0, k1, from, j1);
         }
-        for_tasks(row_tiles * col_tiles, [&](int64_t task, int worker) {
+        for_tasks(row_tiles * col_tiles_, [&](int64_t task, int worker) {
           const Worker w = worker_at(workers, worker);
-          const int64_t i0 = task / col_tiles * tile_rows, i1 = min64(m_, i0 + tile_rows);
-          const int64_t c0 = j0 + task % col_tiles * tile_cols_, c1 = min64(j1, c0 + tile_cols_);
+          const int64_t r = task / col_tiles_, c = task % col_tiles_;
+          const int64_t i0 = panels * r / row_tiles * mr_;
+          const int64_t i1 = min64(m_, panels * (r + 1) / row_tiles * mr_);
+          const int64_t c0 = j0 + b_panels * c / col_tiles_ * kNr;
+          const int64_t c1 = min64(j1, j0 + b_panels * (c + 1) / col_tiles_ * kNr);
+          if (c0 >= c1) return;
           set_rows(p, kConverts, i0, i1 - i0, w.rows);
-          tile(p.a, piece, out, w, i0, i1, c0, c1, k0, k1, 0, k_);
+          tile(p.a, nullptr, panels_of(piece), out, w, i0, i1, c0, c1, k0, k1, 0, k_);
         });
         k0 += slab_k_;
       } while (k0 < k_);
@@ -412,18 +513,13 @@ class Gemm {
     Piece piece{w.b, nullptr, 0, 0, n_, 0};
     if (read_b_) piece.in_place = p.b.in_place(0, 0), piece.ld = p.b.ld;
     const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
-    const int64_t width = round_up(n_ - from, kNr);
-    for (int64_t k = 0; k < k_; k += kc_) {
-      const int64_t kc = min64(kc_, k_ - k);
-      for (int64_t j = from; j < n_; j += kNr)
-        p.b.pack(w.b + k * width + (j - from) * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
-    }
+    pack_b_here(p.b, w.b, from);
     const Sink out = sink(p, w.acc);
     const int64_t tile_rows = tile_panels_ * mr_;
     for (int64_t i = 0; i < m_; i += tile_rows) {
       const int64_t i1 = min64(m_, i + tile_rows);
       set_rows(p, kConverts, i, i1 - i, w.rows);
-      tile(p.a, piece, out, w, i, i1, 0, n_, 0, k_, 0, k_);
+      tile(p.a, nullptr, panels_of(piece), out, w, i, i1, 0, n_, 0, k_, 0, k_);
     }
     if (kConverts) store_rows(p, w.acc, 0, m_);
   }
@@ -447,7 +543,7 @@ class Gemm {
         for (int64_t i = 0; i < m_; i += tile_rows) {
           const int64_t i1 = min64(m_, i + tile_rows);
           PlainRows{n_}.rows(i, i1 - i, w.rows);
-          tile(p.a, piece, out, w, i, i1, 0, n_, k, k + kc, k0, k1);
+          tile(p.a, nullptr, panels_of(piece), out, w, i, i1, 0, n_, k, k + kc, k0, k1);
         }
       }
     });
@@ -457,12 +553,13 @@ class Gemm {
   int64_t m_ = 0, n_ = 0, k_ = 0, batch_ = 0;
   bool converts_ = false, read_b_ = false, serial_ = false;
   Mode mode_ = kShared;
+  Keep keep_ = kNone;
   int mr_ = 1;
-  int64_t max_runs_ = 0;                              // of a panel of A in place; 0: A is packed
-  int64_t kc_ = 1, tile_panels_ = 1, tile_cols_ = 1;  // A block; columns of a task
-  int64_t nc_ = 1, slab_k_ = 1;                       // slab of B
-  int64_t parts_ = 1, part_k_ = 0;                    // split of K
-  int64_t a_elems_ = 0, shared_b_elems_ = 0, private_b_elems_ = 0, acc_elems_ = 0;
+  int64_t max_runs_ = 0;  // of a panel of A in place; 0: A is packed
+  int64_t kc_ = 1, tile_panels_ = 1, row_tiles_ = 1, col_tiles_ = 1;
+  int64_t nc_ = 1, slab_k_ = 1;     // slab of B
+  int64_t parts_ = 1, part_k_ = 0;  // split of K
+  int64_t a_elems_ = 0, shared_elems_ = 0, private_b_elems_ = 0, acc_elems_ = 0;
   int64_t private_acc_elems_ = 0;
   T* packed_b_ = nullptr;
   TileKernel<T> kernel_[2] = {};
