@@ -25,12 +25,14 @@ def optimize(graph: Graph) -> Graph:
         epilogue,
         partition,
         prune,
+        schedule,
         simplify,
     )
 
     trace = executor.debug("passes")
     stages = (
-        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, partition
+        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, partition,
+        schedule,
     )  # fmt: skip
     with devices.follow_inputs():  # what a pass adds belongs where its inputs are
         for stage in stages:

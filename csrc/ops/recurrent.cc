@@ -605,7 +605,10 @@ struct GruSequenceGrad : Recurrent<T> {
 HB_RECURRENT(simple_sequence, SimpleSequence)
 HB_RECURRENT(simple_sequence_grad, SimpleSequenceGrad)
 HB_RECURRENT(lstm_sequence, LstmSequence)
-HB_RECURRENT(lstm_sequence_grad, LstmSequenceGrad)
+typedef LstmSequenceGrad<float> LstmSequenceGradF32;  // dz may lie where the gates were
+typedef LstmSequenceGrad<double> LstmSequenceGradF64;
+HB_CPU_KERNEL_INPLACE(lstm_sequence_grad, LstmSequenceGradF32, ::hb::kF32)
+HB_CPU_KERNEL_INPLACE(lstm_sequence_grad, LstmSequenceGradF64, ::hb::kF64)
 HB_RECURRENT(gru_sequence, GruSequence)
 HB_RECURRENT(gru_sequence_grad, GruSequenceGrad)
 
