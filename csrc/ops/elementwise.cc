@@ -36,9 +36,8 @@ const ElementwiseTable& elementwise_table() {
 namespace {
 
 constexpr const char* kComputeNames[] = {"bool", "int32", "int64", "uint64", "float32", "float64"};
-constexpr int kMaxOperands = 3;
 constexpr int64_t kLongPeriod = 4096;     // elements; longer periods are read in place, by rows
-constexpr int64_t kTileBytes = 24 << 10;  // of all slots together
+constexpr int64_t kTileBytes = 24 << 10;  // of all slots and operands together
 constexpr int64_t kTaskCost = 1 << 17;    // additions that pay for handing work to a thread
 
 template <class T>
@@ -79,11 +78,20 @@ struct Input {
 };
 
 struct Step {
-  TileFn fn;      // null: load the input `value`
-  TileFn narrow;  // applied to the result, or null
-  int value;      // id of what the step makes: an input or num_inputs + instruction
+  TileFn fn;                            // null: `fused`, or else load the input value
+  TileFn narrow;                        // applied to the result, or null
+  const FusedFn* fused;                 // several instructions as one, or null
+  int num_values, values[kMaxResults];  // ids of what the step makes: inputs or num_inputs + k
   int num_operands;
   int operands[kMaxOperands];
+  int mask[kMaxOperands];  // fused: 0 for a scalar, which stays where it is; else -1
+
+  bool loads() const { return fn == nullptr && fused == nullptr; }
+  bool makes(int value) const {
+    for (int i = 0; i < num_values; ++i)
+      if (values[i] == value) return true;
+    return false;
+  }
 };
 
 struct Output {
@@ -233,16 +241,30 @@ class Elementwise {
                   outs = attr_ints(attrs, "outs");
     int64_t next_arg = 0;
     cost_ = num_inputs_ + num_outputs_;  // memory
+    Array<Instruction> program(num_fns);
+    Array<bool> is_float32(num_values_), is_output(num_values_);
+    for (int i = 0; i < num_inputs_; ++i) is_float32[i] = p.inputs[i].dtype == DType::F32;
     for (int k = 0; k < num_fns; ++k) {
-      const int n = int(arity.data[k]);
-      if (n < 1 || n > kMaxOperands) fail("%d operands", n);
-      int operands[kMaxOperands];
-      for (int j = 0; j < n; ++j) {
-        operands[j] = int(args.data[next_arg++]);
-        if (operands[j] < 0 || operands[j] >= num_inputs_ + k) fail("bad operand id");
+      Instruction& in = program[k];
+      in.name = attr_strs_at(attrs, "fns", k);
+      in.dtype = dtype_named(attr_strs_at(attrs, "dtypes", k));
+      in.num_operands = int(arity.data[k]);
+      if (in.num_operands < 1 || in.num_operands > 3) fail("%d operands", in.num_operands);
+      for (int j = 0; j < in.num_operands; ++j) {
+        in.operands[j] = int(args.data[next_arg++]);
+        if (in.operands[j] < 0 || in.operands[j] >= num_inputs_ + k) fail("bad operand id");
       }
-      add_instruction(num_inputs_ + k, attr_strs_at(attrs, "fns", k), n, operands,
-                      dtype_named(attr_strs_at(attrs, "dtypes", k)));
+      is_float32[num_inputs_ + k] = in.dtype == DType::F32;
+    }
+    for (int o = 0; o < num_outputs_; ++o) is_output[int(outs.data[o])] = true;
+    Array<FusedMatch> fused(num_fns);
+    match_fused(&program[0], num_fns, num_inputs_, &is_float32[0], &is_output[0], &fused[0]);
+    for (int k = 0; k < num_fns; ++k) {
+      const Instruction& in = program[k];
+      if (fused[k].fused != nullptr)
+        add_fused(fused[k]);
+      else if (!in.taken)
+        add_instruction(num_inputs_ + k, in.name, in.num_operands, in.operands, in.dtype);
     }
     for (int o = 0; o < num_outputs_; ++o) {
       int value = int(outs.data[o]);
@@ -260,23 +282,57 @@ class Elementwise {
              kComputeNames[int(compute_[value])]);
       int step = 0;
       for (int s = 0; s < num_steps_; ++s)
-        if (steps_[s].fn != nullptr && steps_[s].value == value) step = s;
+        if (!steps_[s].loads() && steps_[s].makes(value)) step = s;
       outputs_[o] = {value, step, store_tile(dtype), int(item_bytes(dtype))};
     }
   }
 
-  void add_instruction(int value, const char* name, int n, const int* operands, DType dtype) {
-    for (int j = 0; j < n; ++j) {  // an input that needs a load has it before its first use
+  // An input that needs a load has it before its first use.
+  void load_operands(int n, const int* operands) {
+    for (int j = 0; j < n; ++j) {
       if (operands[j] >= num_inputs_) continue;
       Input& x = inputs_[operands[j]];
       const bool loads =
           x.access == Access::Rows || (x.access == Access::Dense && x.load != nullptr);
       if (!loads || x.last_read >= 0) continue;
       x.last_read = num_steps_;
-      steps_[num_steps_++] = {nullptr, nullptr, operands[j], 0, {}};
+      steps_[num_steps_++] = {nullptr, nullptr, nullptr, 1, {operands[j]}, 0, {}, {}};
     }
+  }
+  void finish_step(int n, const int* operands) {
     Step& step = steps_[num_steps_];
-    step = {nullptr, nullptr, value, n, {}};
+    step.num_operands = n;
+    for (int j = 0; j < n; ++j) {
+      step.operands[j] = operands[j];
+      if (operands[j] < num_inputs_ && inputs_[operands[j]].access == Access::Dense &&
+          inputs_[operands[j]].load == nullptr)
+        inputs_[operands[j]].last_read = num_steps_;
+    }
+    ++num_steps_;
+  }
+
+  void add_fused(const FusedMatch& match) {
+    load_operands(match.num_operands, match.operands);
+    Step& step = steps_[num_steps_];
+    step = {nullptr, nullptr, match.fused, match.num_results, {}, 0, {}, {}};
+    for (int i = 0; i < match.num_results; ++i) {
+      step.values[i] = match.results[i];
+      compute_[match.results[i]] = Compute::F32;
+    }
+    cost_ += 4 * match.num_results;
+    for (int j = 0; j < match.num_operands; ++j) {
+      const int v = match.operands[j];
+      step.mask[j] =
+          v < num_inputs_ && inputs_[v].access == Access::Periodic && inputs_[v].period == 1 ? 0
+                                                                                             : -1;
+    }
+    finish_step(match.num_operands, match.operands);
+  }
+
+  void add_instruction(int value, const char* name, int n, const int* operands, DType dtype) {
+    load_operands(n, operands);
+    Step& step = steps_[num_steps_];
+    step = {nullptr, nullptr, nullptr, 1, {value}, 0, {}, {}};
     const Compute type = compute_[operands[n - 1]];
     const bool shorter_integer =
         compute_type(dtype) == Compute::I32 || compute_type(dtype) == Compute::I64;
@@ -299,13 +355,7 @@ class Elementwise {
       compute_[value] = fn->result;
       cost_ += fn->cost;
     }
-    for (int j = 0; j < n; ++j) {
-      step.operands[j] = operands[j];
-      if (operands[j] < num_inputs_ && inputs_[operands[j]].access == Access::Dense &&
-          inputs_[operands[j]].load == nullptr)
-        inputs_[operands[j]].last_read = num_steps_;
-    }
-    ++num_steps_;
+    finish_step(n, operands);
   }
 
   // Slots are reused once the last reader of their value is done; outputs keep theirs to the end.
@@ -324,11 +374,13 @@ class Elementwise {
       return slot;
     };
     for (int s = 0; s < num_steps_; ++s) {
-      const int v = steps_[s].value;
-      slots_[v] = take(s, last_use[v] > s ? last_use[v] : s);
-      if (steps_[s].fn == nullptr) {
-        Input& x = inputs_[v];
-        x.slot = slots_[v];
+      for (int i = 0; i < steps_[s].num_values; ++i) {
+        const int v = steps_[s].values[i];
+        slots_[v] = take(s, last_use[v] > s ? last_use[v] : s);
+      }
+      if (steps_[s].loads()) {
+        Input& x = inputs_[steps_[s].values[0]];
+        x.slot = slots_[steps_[s].values[0]];
         if (x.access == Access::Rows && x.load != nullptr) x.raw_slot = take(s, s);
       }
     }
@@ -338,7 +390,10 @@ class Elementwise {
     int bytes = 4;
     for (int v = 0; v < num_values_; ++v)
       if (kComputeBytes[int(compute_[v])] > bytes) bytes = 8;
-    tile_ = kTileBytes / bytes / (num_slots_ > 0 ? num_slots_ : 1) / 64 * 64;
+    int streams = num_slots_;  // what a tile touches, in tiles
+    for (int i = 0; i < num_inputs_; ++i)
+      streams += inputs_[i].access == Access::Dense || inputs_[i].access == Access::Periodic;
+    tile_ = kTileBytes / bytes / (streams > 0 ? streams : 1) / 64 * 64;
     tile_ = tile_ < 256 ? 256 : tile_ > 1024 ? 1024 : tile_;
     if (total_ < tile_) tile_ = round_up(total_ > 0 ? total_ : 1, 64);
     slot_bytes_ = tile_ * bytes + 64;  // not a power of two: slots spread over the cache's sets
@@ -392,13 +447,20 @@ class Elementwise {
       if (direct[o]) at[outputs_[o].value] = (char*)call.outputs[o] + pos * outputs_[o].item_bytes;
     for (int s = 0; s < num_steps_; ++s) {
       const Step& step = steps_[s];
-      if (step.fn == nullptr) {
-        at[step.value] = load(inputs_[step.value], call.inputs[step.value], pos, n, slots);
+      if (step.loads()) {
+        const int i = step.values[0];
+        at[i] = load(inputs_[i], call.inputs[i], pos, n, slots);
         continue;
       }
       const void* src[kMaxOperands];
       for (int j = 0; j < step.num_operands; ++j) src[j] = at[step.operands[j]];
-      void* dst = at[step.value];
+      if (step.fused != nullptr) {
+        void* results[kMaxResults];
+        for (int j = 0; j < step.num_values; ++j) results[j] = at[step.values[j]];
+        step.fused->fn(results, src, step.mask, n);
+        continue;
+      }
+      void* dst = at[step.values[0]];
       step.fn(dst, src, n);
       if (step.narrow != nullptr) {
         const void* result = dst;

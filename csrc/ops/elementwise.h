@@ -51,6 +51,35 @@ void add_integer_functions(ElementwiseTable& table);
 void add_special_functions(ElementwiseTable& table);
 const ElementwiseTable& elementwise_table();
 
+// Several instructions done as one, from registers to registers, with several results. What they
+// are is written as a formula: `M = m + (g - m) * a; W = w - M * r` takes m, g, a, w, r (in the
+// order of their first use) and gives M and W. The last result leads to all others. For float32.
+constexpr int kMaxOperands = 10, kMaxResults = 3;
+struct FusedFn {
+  const char* formula;
+  // element i of operand k is src[k][i & mask[k]]: -1, or 0 for a scalar, repeated for a vector
+  void (*fn)(void* const* dst, const void* const* src, const int* mask, int n);
+};
+
+// An instruction of a cluster as the graph has it; its result is value num_inputs + its place.
+struct Instruction {
+  const char* name;
+  DType dtype;
+  int num_operands;
+  int operands[3];
+  bool taken;  // part of a fused one
+};
+struct FusedMatch {
+  const FusedFn* fused;
+  int num_operands, num_results;
+  int operands[kMaxOperands], results[kMaxResults];  // ids of values
+};
+// Finds fused functions in the program. matches[k] is set (fused != null) for the instruction k in
+// whose place one runs; all its instructions are marked as taken. `is_float32(value)` tells whether
+// a value is computed in float32 throughout, `is_output` whether it is wanted outside.
+void match_fused(Instruction* program, int size, int num_inputs, const bool* is_float32,
+                 const bool* is_output, FusedMatch* matches);
+
 TileFn convert_tile(Compute from, Compute to);
 TileFn load_tile(DType from);  // stored -> computed; null if they are the same
 TileFn store_tile(DType to);   // computed -> stored; null if they are the same
