@@ -33,9 +33,9 @@ struct Registers {
   unsigned a = 0, b = 0, c = 0, d = 0;
 };
 
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned part = 0) {
   Registers r;
-  __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);  // leaves r at 0 if there is no such leaf
+  __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);  // leaves r at 0 if there is no such leaf
   return r;
 }
 
@@ -79,9 +79,12 @@ int detect_isa_level() {
   return amx ? 3 : 2;
 }
 
+bool detect_bf16_pairs() { return has(cpuid(7, 1).a, {5}); }
+
 #else
 
 int detect_isa_level() { return 0; }
+bool detect_bf16_pairs() { return false; }
 
 #endif  // x86-64
 
@@ -169,6 +172,11 @@ int machine_isa_level() {
 int isa_level() {
   static const int level = requested_isa_level();
   return level;
+}
+
+bool has_bf16_pairs() {
+  static const bool has = isa_level() >= 2 && detect_bf16_pairs();
+  return has;
 }
 
 size_t l2_bytes() {

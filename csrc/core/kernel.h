@@ -86,6 +86,10 @@ const char* attr_strs_at(const Attrs& attrs, const char* name, int64_t i);
 int num_threads();
 size_t l2_bytes();  // per core
 
+// Whether the processor multiplies pairs of bfloat16 and adds them to float32 (AVX512_BF16): twice
+// the rate of float32. Only at level 2 and above.
+bool has_bf16_pairs();
+
 // How exact products of float32 must be (hornbeam.config.set_matmul_precision). Highest: within the
 // error bound of float32 multiply-adds. High: products of 16 bits of mantissa. Medium: of 8
 // (bfloat16). Sums are float32 always. Ask while preparing: a change prepares programs anew.

@@ -91,6 +91,15 @@ HB_INLINE Product<S, A, B, Rows> product(A a, B b, S* c, Rows rows, const S* bia
   return {a, b, c, rows, bias, relu};
 }
 
+template <class P>
+struct ElemOf;
+template <class S>
+struct ElemOf<S*> {
+  typedef S type;
+};
+template <class P>
+using Elem = typename ElemOf<P>::type;
+
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
 constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
 constexpr double kTaskFlops = 2e6;        // least work worth a task of its own
@@ -115,8 +124,8 @@ class Gemm {
     kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
-    kernel_[0] = find_tile_kernel(T(), mr_, 1, max_runs_ > 0);
-    kernel_[1] = find_tile_kernel(T(), mr_, kTileVecs, max_runs_ > 0);
+    kernel_[0] = find_tile_kernel(T(0), mr_, 1, max_runs_ > 0);
+    kernel_[1] = find_tile_kernel(T(0), mr_, kTileVecs, max_runs_ > 0);
     // Panels of B that are used by one or two panels of A only are not worth a copy.
     read_b_ = read_b && m <= 2 * kMaxRows;
 
@@ -178,8 +187,10 @@ class Gemm {
                        : keep_ == kB     ? b_elems
                                          : 0;
     shared_elems_ = mode_ == kShared && keep_ == kNone ? b_elems : 0;
-    acc_elems_ = mode_ == kSplit ? parts_ * m * n : mode_ == kShared && converts ? m * n : 0;
-    private_acc_elems_ = mode_ == kPrivate && converts ? m * n : 0;
+    // Sums that do not fit in one kc wait in float until the last.
+    const bool waits = converts && k > kc_;
+    acc_elems_ = mode_ == kSplit ? parts_ * m * n : mode_ == kShared && waits ? m * n : 0;
+    private_acc_elems_ = mode_ == kPrivate && waits ? m * n : 0;
   }
 
   // Packs a B that never changes (the same for the whole batch), once, in plan().
@@ -203,7 +214,7 @@ class Gemm {
     if (m_ == 0 || n_ == 0 || batch_ == 0) return;
     char* s = static_cast<char*>(scratch);
     T* b = reinterpret_cast<T*>(s);
-    T* acc = reinterpret_cast<T*>(s + bytes(shared_elems_));
+    Sum<T>* acc = reinterpret_cast<Sum<T>*>(s + bytes(shared_elems_));
     char* workers = s + bytes(shared_elems_) + bytes(acc_elems_);
     if (mode_ == kPrivate) {
       parallel_for(
@@ -232,7 +243,8 @@ class Gemm {
   struct Worker {
     int64_t* kept;  // whether the kept operand of this run is packed
     int64_t* rows;
-    T *a, *b, *acc;
+    T *a, *b;
+    Sum<T>* acc;
   };
   static size_t bytes(int64_t elems) { return size_t(round_up(elems * int64_t(sizeof(T)), 64)); }
   size_t row_bytes() const { return size_t(round_up(tile_panels_ * mr_ * 8, 64)); }
@@ -246,7 +258,7 @@ class Gemm {
     w.rows = reinterpret_cast<int64_t*>(s), s += row_bytes();
     w.a = reinterpret_cast<T*>(s), s += bytes(a_elems_);
     w.b = reinterpret_cast<T*>(s), s += bytes(private_b_elems_);
-    w.acc = reinterpret_cast<T*>(s);
+    w.acc = reinterpret_cast<Sum<T>*>(s);
     return w;
   }
 
@@ -320,11 +332,17 @@ class Gemm {
     words[0] = a.read(rows, words + 1, mr_, i, n, k, kc);
   }
 
+  // Sums go to c as they are (S is Sum<T>), or are converted on their way, with the last kc; then
+  // they wait in `acc` [m][n] before, which is null if there is but one kc.
+  template <class S>
   struct Sink {
-    T* c;
-    const T* bias;
+    S* c;
+    Sum<T>* acc;
+    const S* bias;
     bool relu;
   };
+  template <class S>
+  static constexpr bool kConverts = sizeof(S) != sizeof(Sum<T>);
 
   template <class A>
   static constexpr bool kReadable = requires(const A& a, const T** rows, int64_t* length) {
@@ -334,11 +352,15 @@ class Gemm {
   // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; bias and relu).
   // b_at(j, k, kc, &ldb) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
-  template <class A, class BAt>
-  void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink& out, const Worker& w,
+  template <class A, class BAt, class S>
+  void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink<S>& out, const Worker& w,
             int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
             int64_t k_last) const {
     constexpr int64_t kNr = kTileCols<T>;
+    Sum<T> fresh[kConverts<S> ? kMaxRows * kNr : 1];
+    int64_t plain[kMaxRows];
+    const int64_t ld = out.acc ? n_ : kNr;
+    for (int64_t r = 0; r < kMaxRows; ++r) plain[r] = r * ld;
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
@@ -358,12 +380,14 @@ class Gemm {
       t.kc = kc;
       t.add = k > k_first;
       const bool last = k + kc == k_last;
-      t.relu = last && out.relu;
+      t.relu = !kConverts<S> && last && out.relu;
       for (int64_t j = j0; j < j1; j += kNr) {
         t.b = b_at(j, k, kc, &t.ldb);
         t.n = int(min64(kNr, j1 - j));
-        t.bias = last && out.bias ? out.bias + j : nullptr;
-        t.c = out.c + j;
+        if constexpr (!kConverts<S>) {
+          t.bias = last && out.bias ? out.bias + j : nullptr;
+          t.c = out.c + j;
+        }
         const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
         for (int64_t i = i0, p = 0; i < i1; i += mr_, ++p) {
           if (packed) {
@@ -375,47 +399,60 @@ class Gemm {
           }
           t.row = w.rows + (i - i0);
           t.m = int(min64(mr_, i1 - i));
+          if constexpr (kConverts<S>) {
+            t.c = out.acc ? out.acc + i * n_ + j : fresh;
+            t.row = plain;
+          }
           kernel(t);
+          if (kConverts<S> && last) store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
         }
       }
       k += kc;
     } while (k < k1);
   }
 
-  // The C that the tiles write: the product's own, or an accumulator of T.
-  template <class P>
-  HB_INLINE Sink sink(const P& p, T* acc) const {
-    if constexpr (sizeof(*p.c) == sizeof(T))
-      return {p.c, p.bias, p.relu};
-    else
-      return {acc, nullptr, false};
+  template <class S>
+  HB_INLINE void store_tile(const Sink<S>& out, const Sum<T>* sums, int64_t ld, const int64_t* rows,
+                            int64_t j, int m, int n) const {
+    for (int r = 0; r < m; ++r)
+      convert_row(sums + r * ld, out.c + rows[r] + j, out.bias ? out.bias + j : nullptr, out.relu,
+                  n);
   }
-  template <class P>
-  HB_INLINE void set_rows(const P& p, bool acc, int64_t i, int64_t n, int64_t* offset) const {
-    if (acc)
-      PlainRows{n_}.rows(i, n, offset);
-    else
-      p.rows.rows(i, n, offset);
+  // c[j] = x[j] (+ bias, relu), j < n.
+  template <class S>
+  HB_INLINE static void convert_row(const Sum<T>* x, S* c, const S* bias, bool relu, int64_t n) {
+    constexpr int L = kLanes<Sum<T>>;
+    int64_t j = 0;
+    for (; j + L <= n; j += L) {
+      Vec<Sum<T>> v = load(x + j);
+      if (bias) v += load_as<Sum<T>>(bias + j);
+      store_as(c + j, relu ? (v < Vec<Sum<T>>{} ? Vec<Sum<T>>{} : v) : v);
+    }
+    for (; j < n; ++j) {
+      Sum<T> v = x[j];
+      if (bias) v += widen(bias[j]);
+      narrow(relu && v < Sum<T>(0) ? Sum<T>(0) : v, c[j]);
+    }
   }
 
-  // c[i, :] = sum of the parts of acc (+ bias, relu), rows [i0, i1).
   template <class P>
-  void store_rows(const P& p, const T* acc, int64_t i0, int64_t i1) const {
+  HB_INLINE auto sink(const P& p, Sum<T>* acc) const {
+    return Sink<Elem<decltype(p.c)>>{p.c, k_ > kc_ ? acc : nullptr, p.bias, p.relu};
+  }
+  // c[i, :] = sum of the parts of acc (+ bias, relu), rows [i0, i1). Adds into the first part.
+  template <class P>
+  void store_rows(const P& p, Sum<T>* acc, int64_t i0, int64_t i1) const {
     for (int64_t i = i0; i < i1; ++i) {
       int64_t offset;
       p.rows.rows(i, 1, &offset);
-      auto* c = p.c + offset;
-      const T* x = acc + i * n_;
-      for (int64_t j = 0; j < n_; ++j) {
-        T v = x[j];
-        for (int64_t q = 1; q < parts_; ++q) v += x[q * m_ * n_ + j];
-        if (p.bias) v += widen(p.bias[j]);
-        narrow(p.relu && v < T(0) ? T(0) : v, c[j]);
-      }
+      Sum<T>* x = acc + i * n_;
+      for (int64_t q = 1; q < parts_; ++q)
+        for (int64_t j = 0; j < n_; ++j) x[j] += x[q * m_ * n_ + j];
+      convert_row(x, p.c + offset, p.bias, p.relu, n_);
     }
   }
   template <class P>
-  void store_all(const P& p, const T* acc) const {
+  void store_all(const P& p, Sum<T>* acc) const {
     const int64_t rows = max64(1, 16384 / (n_ * parts_));
     for_tasks(ceil_div(m_, rows), [&](int64_t task, int) {
       store_rows(p, acc, task * rows, min64(m_, (task + 1) * rows));
@@ -425,10 +462,9 @@ class Gemm {
   // One task per tile of C. A worker that gets its first task packs the kept operand for itself:
   // reading what another core has just written costs more than packing twice.
   template <class P>
-  void run_kept(const P& p, T* acc, char* workers, bool b_ready) const {
+  void run_kept(const P& p, Sum<T>* acc, char* workers, bool b_ready) const {
     constexpr int64_t kNr = kTileCols<T>;
-    constexpr bool kConverts = sizeof(*p.c) != sizeof(T);
-    const Sink out = sink(p, acc);
+    const auto out = sink(p, acc);
     const int64_t panels = ceil_div(m_, mr_), b_panels = ceil_div(n_, kNr);
     if (!(b_ready && keep_ == kB))
       for (int64_t i = 0; i < (serial_ ? 1 : num_threads()); ++i)
@@ -455,7 +491,7 @@ class Gemm {
         }
         *w.kept = 1;
       }
-      set_rows(p, kConverts, i0, i1 - i0, w.rows);
+      p.rows.rows(i0, i1 - i0, w.rows);
       const auto b_at = [&](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
         if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
           return panel_at(b, j, k, kc, ld);
@@ -465,14 +501,12 @@ class Gemm {
       };
       tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, i0, i1, j0, j1, 0, k_, 0, k_);
     });
-    if (kConverts) store_all(p, acc);
   }
 
   template <class P>
-  void run_shared(const P& p, T* b, T* acc, char* workers, bool b_ready) const {
+  void run_shared(const P& p, T* b, Sum<T>* acc, char* workers, bool b_ready) const {
     constexpr int64_t kNr = kTileCols<T>;
-    constexpr bool kConverts = sizeof(*p.c) != sizeof(T);
-    const Sink out = sink(p, acc);
+    const auto out = sink(p, acc);
     const int64_t panels = ceil_div(m_, mr_), row_tiles = row_tiles_;
     const bool one_slab = k_ <= slab_k_ && n_ <= nc_;
     for (int64_t j0 = 0; j0 < n_; j0 += nc_) {
@@ -496,43 +530,40 @@ class Gemm {
           const int64_t c0 = j0 + b_panels * c / col_tiles_ * kNr;
           const int64_t c1 = min64(j1, j0 + b_panels * (c + 1) / col_tiles_ * kNr);
           if (c0 >= c1) return;
-          set_rows(p, kConverts, i0, i1 - i0, w.rows);
+          p.rows.rows(i0, i1 - i0, w.rows);
           tile(p.a, nullptr, panels_of(piece), out, w, i0, i1, c0, c1, k0, k1, 0, k_);
         });
         k0 += slab_k_;
       } while (k0 < k_);
     }
-    if (kConverts) store_all(p, acc);
   }
 
   // A whole small product by one worker.
   template <class P>
   void run_private(const P& p, const Worker& w) const {
     constexpr int64_t kNr = kTileCols<T>;
-    constexpr bool kConverts = sizeof(*p.c) != sizeof(T);
     Piece piece{w.b, nullptr, 0, 0, n_, 0};
     if (read_b_) piece.in_place = p.b.in_place(0, 0), piece.ld = p.b.ld;
     const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
     pack_b_here(p.b, w.b, from);
-    const Sink out = sink(p, w.acc);
+    const auto out = sink(p, w.acc);
     const int64_t tile_rows = tile_panels_ * mr_;
     for (int64_t i = 0; i < m_; i += tile_rows) {
       const int64_t i1 = min64(m_, i + tile_rows);
-      set_rows(p, kConverts, i, i1 - i, w.rows);
+      p.rows.rows(i, i1 - i, w.rows);
       tile(p.a, nullptr, panels_of(piece), out, w, i, i1, 0, n_, 0, k_, 0, k_);
     }
-    if (kConverts) store_rows(p, w.acc, 0, m_);
   }
 
   // One task per part of K; each packs its own pieces of A and B.
   template <class P>
-  void run_split(const P& p, T* acc, char* workers) const {
+  void run_split(const P& p, Sum<T>* acc, char* workers) const {
     constexpr int64_t kNr = kTileCols<T>;
     const int64_t tile_rows = tile_panels_ * mr_;
     for_tasks(parts_, [&](int64_t part, int worker) {
       const Worker w = worker_at(workers, worker);
       const int64_t k0 = part * part_k_, k1 = min64(k_, k0 + part_k_);
-      const Sink out{acc + part * m_ * n_, nullptr, false};
+      const Sink<Sum<T>> out{acc + part * m_ * n_, nullptr, nullptr, false};
       for (int64_t k = k0; k < k1; k += kc_) {
         const int64_t kc = min64(kc_, k1 - k);
         Piece piece{w.b, nullptr, 0, 0, n_, k};

@@ -9,35 +9,50 @@ HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
   return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
 }
 
-template <class T, int MR, int NV, bool kInPlace>
-void tile_kernel(const Tile<T>& t) {
+// sum += a * b, where a is the same in every lane.
+template <class T>
+HB_INLINE void multiply_add(Vec<T>& sum, T a, Vec<T> b) {
+  sum += splat(a) * b;
+}
+#ifdef HB_BF16_PAIRS
+HB_INLINE void multiply_add(Vec<float>& sum, Pair a, Vec<Pair> b) {
+  const Vec<Pair> pairs = bit_cast<uint32_t>(a) - Vec<Pair>{};
+  sum = (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)b);
+}
+#endif
+
+// Operands of E; sums of T.
+template <class E, int MR, int NV, bool kInPlace>
+void tile_kernel(const Tile<E>& t) {
+  using T = Sum<E>;
   constexpr int L = kLanes<T>;
+  static_assert(kLanes<E> == L);
   Vec<T> acc[MR][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
-  const T* b = t.b;
+  const E* b = t.b;
   const int64_t ldb = t.ldb;
   // One k: row i of A has the element a(i).
   const auto step = [&](const auto& a) __attribute__((always_inline)) {
-    Vec<T> bv[NV];
+    Vec<E> bv[NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) bv[j] = load(b + j * L);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      const Vec<T> ai = splat(a(i));
+      const E ai = a(i);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] += ai * bv[j];
+      for (int j = 0; j < NV; ++j) multiply_add(acc[i][j], ai, bv[j]);
     }
     b += ldb;
   };
   if constexpr (kInPlace) {
-    const T* const* rows = t.in_place;
+    const E* const* rows = t.in_place;
     for (int64_t run = 0; run < t.runs; ++run, rows += MR)
       for (int64_t k = 0; k < t.length[run]; ++k) step([&](int i) { return rows[i][k]; });
   } else {
-    const T* a = t.a;
+    const E* a = t.a;
     for (int64_t k = t.kc; k > 0; --k, a += MR) step([&](int i) { return a[i]; });
   }
   if (t.n == NV * L) {
@@ -86,11 +101,19 @@ TileKernel<T> find(int rows, int vecs) {
 
 }  // namespace
 
+// Compiled twice: with HB_BF16_PAIRS for pairs, with the instructions of that extension; without
+// for everything else.
+#ifdef HB_BF16_PAIRS
+TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place) {
+  return in_place ? find<Pair, true>(rows, vecs) : find<Pair, false>(rows, vecs);
+}
+#else
 TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place) {
   return in_place ? find<float, true>(rows, vecs) : find<float, false>(rows, vecs);
 }
 TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place) {
   return in_place ? find<double, true>(rows, vecs) : find<double, false>(rows, vecs);
 }
+#endif
 
 }  // namespace hb::HB_ISA

@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "simd/half.h"
+#include "simd/pair.h"
 #include "simd/vec.h"
 
 namespace hb::HB_ISA {
@@ -24,11 +25,11 @@ struct Tile {
   int64_t runs;
   const T* b;  // [kc] rows of NV vectors, ldb apart
   int64_t ldb, kc;
-  T* c;                // column 0 of the tile; row i is at c + row[i]
+  Sum<T>* c;           // column 0 of the tile; row i is at c + row[i]
   const int64_t* row;  // [m]
   int m, n;            // rows and columns to store
   bool add;            // add to what C holds
-  const T* bias;       // [n], or null
+  const Sum<T>* bias;  // [n], or null
   bool relu;
 };
 template <class T>
@@ -38,6 +39,8 @@ using TileKernel = void (*)(const Tile<T>&);
 // (gemm_kernel.cc).
 TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place = false);
 TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place = false);
+// Only for processors that have them (has_bf16_pairs).
+TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place = false);
 
 namespace {
 

@@ -6,6 +6,7 @@
 // it packs nothing. float16 and bfloat16 are widened to float and summed there; integers wrap.
 #include "core/kernel.h"
 #include "ops/gemm.h"
+#include "ops/gemm_pairs.h"
 
 HB_KERNELS_BEGIN
 
@@ -78,18 +79,18 @@ struct MatmulKernel {
   virtual void run(const Call& call) const = 0;
 };
 
-// T computes, S is stored.
+// T computes (Pair: pairs of bfloat16 summed in float), S is stored.
 template <class T, class S>
 struct MatmulPacked final : MatmulKernel {
   MatmulShape s;
   Gemm<T> gemm;
 
   MatmulPacked(const MatmulShape& shape, Prepare& p) : s(shape) {
-    gemm.plan(s.m, s.n, s.k, s.batch, sizeof(S) != sizeof(T),
-              !s.transpose_b && sizeof(S) == sizeof(T));
+    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, sizeof(S) != sizeof(Sum<T>),
+              !s.transpose_b && sizeof(S) == sizeof(T) && kPerElement<T> == 1);
     const S* b = static_cast<const S*>(p.constants[1]);
     if (b && s.batch == 1) {
-      gemm.pack_constant_b(PackMatrix<T, S>{b, s.transpose_b ? s.k : s.n, s.transpose_b});
+      gemm.pack_constant_b(pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
     }
     p.scratch_bytes = gemm.scratch_bytes();
   }
@@ -98,14 +99,14 @@ struct MatmulPacked final : MatmulKernel {
     const S* b = static_cast<const S*>(call.inputs[1]);
     const S* bias = s.has_bias ? static_cast<const S*>(call.inputs[2]) : nullptr;
     S* c = static_cast<S*>(call.outputs[0]);
-    using A = PackMatrix<T, S>;
     const int64_t lda = s.transpose_a ? s.m : s.k, ldb = s.transpose_b ? s.k : s.n;
     gemm.run(
         [&](int64_t i) {
           int64_t oa, ob;
           s.offsets(i, &oa, &ob);
-          return product(A{a + oa, lda, !s.transpose_a}, A{b + ob, ldb, s.transpose_b},
-                         c + i * s.m * s.n, PlainRows{s.n}, bias, s.relu);
+          return product(pack_matrix<T>(a + oa, lda, !s.transpose_a, s.k),
+                         pack_matrix<T>(b + ob, ldb, s.transpose_b, s.k), c + i * s.m * s.n,
+                         PlainRows{s.n}, bias, s.relu);
         },
         s.b_shared(), call.scratch);
   }
@@ -280,10 +281,19 @@ class Matmul {
  private:
   template <class T, class S>
   void pick(const MatmulShape& s, Prepare& p) {
-    if (s.m == 1 || s.n == 1)
+    if (s.m == 1 || s.n == 1) {
       kernel_ = new MatmulVector<T, S>(s);
-    else
-      kernel_ = new MatmulPacked<T, S>(s, p);
+      return;
+    }
+#if HB_VEC_BYTES == 64
+    if constexpr (kPairsOf<S>)
+      // Pairs along memory must not reach into the next row.
+      if (use_pairs<S>() && (s.k % 2 == 0 || (s.transpose_a && !s.transpose_b))) {
+        kernel_ = new MatmulPacked<Pair, S>(s, p);
+        return;
+      }
+#endif
+    kernel_ = new MatmulPacked<T, S>(s, p);
   }
   MatmulKernel* kernel_ = nullptr;
 };

@@ -63,5 +63,27 @@ HB_INLINE Vec<float> load_as(const f16* p) {
 #endif
 }
 
+// A vector of T, narrowed to what is stored: the same values as narrow() of each lane.
+template <class T>
+HB_INLINE void store_as(T* p, Vec<T> v) {
+  store(p, v);
+}
+HB_INLINE void store_as(bf16* p, Vec<float> v) {
+  const Vec<uint32_t> bits = (Vec<uint32_t>)v;
+  const Vec<uint32_t> rounded = v == v ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+  typedef uint16_t Half __attribute__((vector_size(HB_VEC_BYTES / 2)));
+  const Half h = __builtin_convertvector(rounded >> 16, Half);
+  memcpy(p, &h, sizeof h);
+}
+HB_INLINE void store_as(f16* p, Vec<float> v) {
+#if defined(__F16C__) && HB_VEC_BYTES == 64
+  _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtps_ph(0xffff, (__m512)v, 0));
+#elif defined(__F16C__) && HB_VEC_BYTES == 32
+  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0));
+#else
+  for (int i = 0; i < kLanes<float>; ++i) narrow(v[i], p[i]);
+#endif
+}
+
 }  // namespace
 }  // namespace hb::HB_ISA
