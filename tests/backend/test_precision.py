@@ -53,3 +53,29 @@ def test_products_are_at_least_as_exact_as_promised(precision, bits):
     for got in (ops.matmul(a, b), model(a), model.predict(a, verbose=0)):
         error = np.abs(np.asarray(got) - exact)
         assert (error <= bound * (2.0**-bits + 2.0**-20)).all()
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(
+    "m, n, k", [(37, 45, 64), (37, 45, 65), (3, 5, 4000), (130, 70, 770), (64, 33, 1)]
+)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_products_are_exact_and_summed_in_float32(dtype, m, n, k, transposed):
+    rng = np.random.default_rng(0)
+    a = ops.cast(rng.standard_normal((k, m) if transposed[0] else (m, k)), dtype)
+    b = ops.cast(rng.standard_normal((n, k) if transposed[1] else (k, n)), dtype)
+    bias = ops.cast(rng.standard_normal(n), dtype)
+
+    @backend.function
+    def f(a, b, bias):
+        a = ops.transpose(a) if transposed[0] else a
+        b = ops.transpose(b) if transposed[1] else b
+        return ops.relu(ops.matmul(a, b) + bias)
+
+    a64, b64, bias64 = (np.asarray(ops.cast(x, "float64")) for x in (a, b, bias))
+    a64, b64 = (a64.T if transposed[0] else a64), (b64.T if transposed[1] else b64)
+    exact = np.maximum(a64 @ b64 + bias64, 0)
+    error = np.abs(np.asarray(ops.cast(f(a, b, bias), "float64")) - exact)
+    ulp = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
+    rounded = np.abs(a64 @ b64) + exact  # the product itself may be rounded before the bias
+    assert (error <= 1.01 * ulp * rounded + 2.0**-19 * (np.abs(a64) @ np.abs(b64))).all()
