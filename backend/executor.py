@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from hornbeam.backend import _core, passes
+from hornbeam.backend import _core, memory, passes
 from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph, Node, Value, format_where
+from hornbeam.backend.passes import remat
 from hornbeam.backend.registry import CONSTANT, INPUT, VARIABLE, primitive, reshape
 from hornbeam.backend.tensor import _from_bits, _to_bits
 
@@ -26,6 +27,8 @@ def compile_graph(graph: Graph) -> _core.Program:
         print(f"--- graph\n{graph}")
     graph = passes.optimize(graph)
     program = lower(graph)
+    if memory.budget is not None and program.arena_bytes > memory.budget:
+        graph, program = remat.fit(graph, program, memory.budget, lower)
     if debug("plan") or debug("kernels"):
         print(f"--- plan\n{program.describe()}")
     return program

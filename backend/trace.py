@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hornbeam.backend import autodiff, devices, dtypes, executor, precision, registry, tree
+from hornbeam.backend import autodiff, devices, dtypes, executor, memory, precision, registry, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
@@ -186,6 +186,7 @@ class Function:
         arrays: list = []
         key: tuple = (
             precision.current,
+            memory.budget,
             _signature(args, arrays),
             _signature(kwargs, arrays) if kwargs else None,
         )

@@ -8,11 +8,19 @@ Scratch of kernels is not known here.
 
 from __future__ import annotations
 
-from hornbeam.backend import dtypes
+import functools
+
+from hornbeam.backend import _core, dtypes
 from hornbeam.backend.graph import Graph, Node, Value
 from hornbeam.backend.registry import LEAVES
 
 _VIEWS = ("reshape", "barrier")
+_ALL = 2**32 - 1  # every result over every operand of its size
+
+
+@functools.cache
+def _overwritten_operands() -> dict[str, int]:
+    return _core.overwritten_operands()
 
 
 class Flow:
@@ -24,6 +32,7 @@ class Flow:
             first operand.
         producer: position of the node that computes a value; -1 for leaves.
         root: the value whose memory a value is.
+        overwrites: which operands a node's results may be written over (`KernelDef::inplace`).
         bytes: memory of a value among the temporaries.
         kept: whether a value leaves the program.
     """
@@ -38,7 +47,7 @@ class Flow:
         self.root: list[int] = []
         self.bytes: list[int] = []
         self.view: list[bool] = []
-        self.in_place: list[bool] = []
+        self.overwrites: list[int] = []
         number: dict[Value, int] = {}
 
         def enter(value, position):
@@ -46,7 +55,7 @@ class Flow:
             self.values.append(value)
             self.producer.append(position)
             self.root.append(number[value])
-            self.bytes.append(0 if position < 0 else value.size * dtypes.item_bytes(value.dtype))
+            self.bytes.append(0 if position < 0 else self.full_bytes(number[value]))
 
         for node in graph.nodes:
             if node.op in LEAVES:
@@ -57,7 +66,8 @@ class Flow:
             self.nodes.append(node)
             view = node.op.name in _VIEWS
             self.view.append(view)
-            self.in_place.append(node.op.elementwise or node.op.name == "elementwise")
+            kernel = "elementwise" if node.op.elementwise else node.op.name
+            self.overwrites.append(_overwritten_operands().get(kernel, 0))
             read = node.inputs[:1] if node.op.name == "barrier" else node.inputs
             self.ins.append([number[v] for v in read])
             for v in node.outputs:
@@ -71,6 +81,10 @@ class Flow:
         self.kept = {self.root[number[v]] for v in (*graph.outputs, *graph.state.values())}
         for v in self.kept:
             self.bytes[v] = 0
+
+    def full_bytes(self, v: int) -> int:
+        """Memory of a value, wherever it lives."""
+        return self.values[v].size * dtypes.item_bytes(self.values[v].dtype)
 
     def steps(self):
         """(position, values read, values computed) of every node."""
@@ -95,13 +109,15 @@ class Flow:
             if bytes_[v]:
                 dying[i].append(v)
         current, used = 0, []
-        for i, (position, _, outs) in enumerate(steps):
+        for i, (position, ins, outs) in enumerate(steps):
             gone = sum(bytes_[v] for v in dying[i])
             new = 0 if self.view[position] else sum(bytes_[v] for v in outs)
-            taken = 0
-            if self.in_place[position]:
-                free = [bytes_[v] for v in dying[i] if v not in outs]
-                for v in outs:
+            taken, mask = 0, self.overwrites[position]
+            if mask:
+                ends = {v for v in dying[i] if v not in outs}
+                may = {root[v] for k, v in enumerate(ins) if mask >> min(k, 31) & 1}
+                free = [bytes_[v] for v in ends & may]
+                for v in outs if mask == _ALL else outs[:1]:
                     if bytes_[v] in free:
                         free.remove(bytes_[v])
                         taken += bytes_[v]

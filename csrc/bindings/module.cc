@@ -345,6 +345,14 @@ PYBIND11_MODULE(_core, m) {
     return out;
   });
   m.def("has_kernel", &has_kernel);
+  m.def("overwritten_operands",
+        [] {  // op -> bits, as KernelDef::inplace, common to its CPU kernels
+          std::map<std::string, uint32_t> masks;
+          for (const hb::KernelInfo& k : hb::list_kernels())
+            if (k.kind == hb::DeviceKind::Cpu)
+              masks.try_emplace(k.op, ~0u).first->second &= k.inplace;
+          return masks;
+        });
   m.def("load_plugin", &hb::load_plugin);
   m.def("devices", [] {
     std::vector<std::string> names;

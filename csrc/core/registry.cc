@@ -65,7 +65,7 @@ std::vector<KernelInfo> list_kernels() {
   for (const DeviceKind kind : {DeviceKind::Cpu, DeviceKind::Cuda})
     for (const auto& [op, entries] : table(kind))
       for (const Entry& entry : entries)
-        list.push_back({op.c_str(), entry.def.dtypes, entry.level, kind});
+        list.push_back({op.c_str(), entry.def.dtypes, entry.def.inplace, entry.level, kind});
   return list;
 }
 

@@ -15,7 +15,7 @@ const KernelDef* find_kernel(const char* op, const Prepare& prepare, int max_lev
 
 struct KernelInfo {
   const char* op;
-  uint32_t dtypes;
+  uint32_t dtypes, inplace;
   int level;
   DeviceKind kind;
 };
