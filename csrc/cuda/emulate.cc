@@ -1,0 +1,321 @@
+// The emulated device: fibers, and memory that only kernels and copies may touch.
+#include "cuda/emulate.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <mutex>
+#include <vector>
+
+#include "cuda/library.h"
+
+namespace hb::emulate {
+
+Position at;
+
+namespace {
+
+// ---------------------------------------------------------------------- switching stacks
+
+constexpr size_t kStackBytes = 128 << 10;
+
+#if defined(__x86_64__)
+// Saves what a call preserves on the old stack, and takes it from the new one.
+extern "C" void hb_emulate_switch(void** save, void* load);
+asm(R"(
+.text
+.type hb_emulate_switch, @function
+hb_emulate_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size hb_emulate_switch, .-hb_emulate_switch
+)");
+struct Context {
+  void* stack_pointer = nullptr;
+};
+void start(Context& c, char* stack, void (*entry)()) {
+  void** top = reinterpret_cast<void**>(stack + kStackBytes) - 1;
+  *top = nullptr;  // where a return address would be: the stack of a function starts 8 off 16
+  *--top = reinterpret_cast<void*>(entry);
+  for (int i = 0; i < 6; ++i) *--top = nullptr;
+  c.stack_pointer = top;
+}
+void go(Context& from, Context& to) { hb_emulate_switch(&from.stack_pointer, to.stack_pointer); }
+#else
+struct Context {
+  ucontext_t context;
+};
+void start(Context& c, char* stack, void (*entry)()) {
+  getcontext(&c.context);
+  c.context.uc_stack.ss_sp = stack;
+  c.context.uc_stack.ss_size = kStackBytes;
+  c.context.uc_link = nullptr;
+  makecontext(&c.context, entry, 0);
+}
+void go(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
+#endif
+
+// ---------------------------------------------------------------------- threads of a block
+
+enum class Wait { None, Barrier, Warp, Done };
+
+struct Thread {
+  Context context;
+  uint3 index;
+  Wait wait;
+  unsigned mask;
+  int turn;          // which of the two places for bits it uses
+  uint64_t bits[2];  // two: a lane may come to its next exchange before others have read this one
+};
+
+Context scheduler;
+std::vector<Thread> threads;
+int running;
+void (*kernel_body)(void*);
+void* kernel_context;
+
+char* stack_of(int i) {
+  static char* stacks = [] {
+    void* p = mmap(nullptr, kStackBytes * 1024, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) fail("emulated device: no memory for stacks");
+    return static_cast<char*>(p);
+  }();
+  return stacks + size_t(i) * kStackBytes;
+}
+
+void yield(Wait wait) {
+  Thread& t = threads[running];
+  t.wait = wait;
+  go(t.context, scheduler);
+  at.thread = t.index;
+}
+
+void thread_main() {
+  kernel_body(kernel_context);
+  yield(Wait::Done);
+}
+
+// Lets the lanes of a warp go on once every lane of the mask is there.
+void release_warp(int thread) {
+  const int first = thread & ~31, n = int(threads.size());
+  const unsigned mask = threads[thread].mask;
+  if (!(mask >> (thread & 31) & 1)) fail("warp function: the lane that calls is not in its mask");
+  for (int l = 0; l < 32; ++l) {
+    if (!(mask >> l & 1) || first + l >= n) continue;
+    const Thread& t = threads[first + l];
+    if (t.wait == Wait::Done) fail("warp function: lane %d of its mask has ended", l);
+    if (t.wait != Wait::Warp) return;
+    if (t.mask != mask) fail("warp function: lanes came with different masks");
+  }
+  for (int l = 0; l < 32; ++l)
+    if (mask >> l & 1 && first + l < n) threads[first + l].wait = Wait::None;
+}
+
+void run_block(bool reverse) {
+  const int n = int(threads.size());
+  for (int i = 0; i < n; ++i) {
+    threads[i].wait = Wait::None;
+    threads[i].turn = 0;
+    start(threads[i].context, stack_of(i), thread_main);
+  }
+  for (int done = 0; done < n;) {
+    bool moved = false;
+    int waiting = 0;
+    for (int k = 0; k < n; ++k) {
+      const int i = reverse ? n - 1 - k : k;
+      if (threads[i].wait == Wait::None) {
+        moved = true;
+        running = i;
+        at.thread = threads[i].index;
+        go(scheduler, threads[i].context);
+        if (threads[i].wait == Wait::Done) ++done;
+        if (threads[i].wait == Wait::Warp) release_warp(i);
+      }
+      waiting += threads[i].wait == Wait::Barrier;
+    }
+    if (moved) continue;
+    if (waiting + done != n)
+      fail("threads of a warp wait for lanes that wait at a barrier (block of %d threads)", n);
+    if (done > 0) fail("__syncthreads: %d of %d threads have ended without it", done, n);
+    for (Thread& t : threads) t.wait = Wait::None;
+  }
+}
+
+bool reversed() {
+  const char* order = getenv("HORNBEAM_EMULATE_ORDER");
+  return order && strcmp(order, "reverse") == 0;
+}
+
+// ---------------------------------------------------------------------- memory
+
+// One range of addresses; readable only while a kernel or a copy runs.
+class Memory {
+ public:
+  static constexpr size_t kBytes = size_t(4) << 30;
+  Memory() {
+    void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p != MAP_FAILED) base_ = static_cast<char*>(p);
+  }
+  bool ready() const { return base_; }
+  void* take(size_t bytes) {
+    if (bytes > kBytes - used_) return nullptr;
+    used_ += bytes;
+    return base_ + used_ - bytes;
+  }
+  void open(bool yes) const { mprotect(base_, kBytes, yes ? PROT_READ | PROT_WRITE : PROT_NONE); }
+
+ private:
+  char* base_ = nullptr;
+  size_t used_ = 0;
+};
+Memory& memory() {
+  static Memory* m = new Memory;
+  return *m;
+}
+std::mutex running_mutex;
+
+class Access {
+ public:
+  Access() : lock_(running_mutex) { memory().open(true); }
+  ~Access() { memory().open(false); }
+
+ private:
+  std::lock_guard<std::mutex> lock_;
+};
+
+class EmulatedDevice : public Device {
+ public:
+  EmulatedDevice() : Device(DeviceKind::Cuda, 0) {}
+  std::string description() const override {
+    return "emulated on the processor: every CUDA thread is a fiber";
+  }
+  void* allocate(size_t bytes) override {
+    const size_t size = cuda::BlockCache::rounded(bytes);
+    const Access access;
+    void* block = cache_.take(size);
+    if (!block) block = memory().take(size);
+    if (!block) cuda::fail_out_of_memory("emulated device: 4 GiB are in use");
+    memset(block, 0xff, size);  // what reads it before it is written finds NaN
+    stats_.in_use += size;
+    if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+    return block;
+  }
+  void deallocate(void* block, size_t bytes) noexcept override {
+    const size_t size = cuda::BlockCache::rounded(bytes);
+    const Access access;
+    memset(block, 0xff, size);
+    stats_.in_use -= size;
+    cache_.keep(block, size);
+  }
+  void copy_from_host(void* to, const void* from, size_t n) override { move(to, from, n); }
+  void copy_to_host(void* to, const void* from, size_t n) override {
+    move(to, from, n);
+    cuda::throw_index_error();
+  }
+  void copy_within(void* to, const void* from, size_t n) override { move(to, from, n); }
+  void synchronize() override { cuda::throw_index_error(); }
+  MemoryStats memory_stats() const override {
+    MemoryStats s = stats_;
+    s.reserved = s.in_use + cache_.bytes();
+    return s;
+  }
+
+ private:
+  static void move(void* to, const void* from, size_t bytes) {
+    const Access access;
+    memmove(to, from, bytes);
+  }
+  cuda::BlockCache cache_;
+  MemoryStats stats_;
+};
+
+}  // namespace
+
+void barrier() { yield(Wait::Barrier); }
+
+int lane() { return running & 31; }
+
+uint64_t exchange(unsigned mask, uint64_t bits, int source) {
+  Thread& t = threads[running];
+  const int me = running, turn = t.turn ^= 1;
+  t.bits[turn] = bits;
+  t.mask = mask;
+  yield(Wait::Warp);
+  const int from = (me & ~31) + source;
+  const bool there = mask >> source & 1 && from < int(threads.size());
+  return there ? threads[from].bits[turn] : bits;
+}
+
+unsigned ballot(unsigned mask, bool flag) {
+  Thread& t = threads[running];
+  const int me = running, turn = t.turn ^= 1;
+  t.bits[turn] = flag;
+  t.mask = mask;
+  yield(Wait::Warp);
+  unsigned result = 0;
+  for (int l = 0; l < 32; ++l) {
+    const int from = (me & ~31) + l;
+    if (mask >> l & 1 && from < int(threads.size()) && threads[from].bits[turn]) result |= 1u << l;
+  }
+  return result;
+}
+
+void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context) {
+  const uint64_t n = uint64_t(block.x) * block.y * block.z;
+  if (n < 1 || n > 1024 || grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.y > 65535 ||
+      grid.z > 65535)
+    fail("kernel launch: grid (%u, %u, %u), block (%u, %u, %u)", grid.x, grid.y, grid.z, block.x,
+         block.y, block.z);
+  const Access access;
+  const bool reverse = reversed();
+  threads.resize(n);
+  for (unsigned i = 0; i < n; ++i)
+    threads[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+  kernel_body = body;
+  kernel_context = context;
+  at.block_size = block;
+  at.grid_size = grid;
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+  for (uint64_t b = 0; b < blocks; ++b) {
+    const uint64_t k = reverse ? blocks - 1 - b : b;
+    at.block = {unsigned(k % grid.x), unsigned(k / grid.x % grid.y), unsigned(k / grid.x / grid.y)};
+    run_block(reverse);
+  }
+}
+
+void zero(void* p, size_t bytes) {
+  const Access access;
+  memset(p, 0, bytes);
+}
+
+}  // namespace hb::emulate
+
+namespace hb::cuda {
+
+IndexError* index_error() {
+  static IndexError record{};
+  return &record;
+}
+
+const char* open_devices(void (*add)(Device*)) {
+  if (!emulate::memory().ready()) return "no address space for an emulated device";
+  add(new emulate::EmulatedDevice);
+  return nullptr;
+}
+
+}  // namespace hb::cuda

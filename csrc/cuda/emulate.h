@@ -1,0 +1,114 @@
+// CUDA C++ for the host compiler: the same kernel sources run on the processor, for tests.
+//
+// Every thread of a block is a fiber. A fiber runs until it waits at a barrier or a warp function,
+// and goes on when all that it waits for have come; blocks run one after another. So a missing
+// barrier shows as a wrong result when the threads run in the other order
+// (HORNBEAM_EMULATE_ORDER=reverse), and one that not all threads reach is an error. Device memory
+// cannot be read or written outside of kernels and copies: a host that follows a device pointer
+// ends with a fault.
+#pragma once
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __shared__ static
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+namespace hb::emulate {
+
+struct Position {
+  uint3 thread, block;
+  dim3 block_size, grid_size;
+};
+extern Position at;  // of the thread that runs
+
+void barrier();
+// All lanes of `mask` come with their bits; returns what lane `source` brought (own bits where that
+// lane is not in the mask).
+uint64_t exchange(unsigned mask, uint64_t bits, int source);
+unsigned ballot(unsigned mask, bool flag);
+int lane();
+
+// Runs body(context) for every thread of the grid.
+void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context);
+void zero(void* memory, size_t bytes);
+
+template <class T>
+T shuffle(unsigned mask, T x, int source) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);  // as in CUDA
+  uint64_t bits = 0;
+  memcpy(&bits, &x, sizeof x);
+  bits = exchange(mask, bits, source);
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+}  // namespace hb::emulate
+
+#define threadIdx (::hb::emulate::at.thread)
+#define blockIdx (::hb::emulate::at.block)
+#define blockDim (::hb::emulate::at.block_size)
+#define gridDim (::hb::emulate::at.grid_size)
+
+inline void __syncthreads() { hb::emulate::barrier(); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { hb::emulate::exchange(mask, 0, 0); }
+template <class T>
+T __shfl_sync(unsigned mask, T x, int source) {
+  return hb::emulate::shuffle(mask, x, source & 31);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T x, int bits) {
+  return hb::emulate::shuffle(mask, x, hb::emulate::lane() ^ bits);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T x, unsigned by) {
+  const int source = hb::emulate::lane() + int(by);
+  return hb::emulate::shuffle(mask, x, source < 32 ? source : hb::emulate::lane());
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T x, unsigned by) {
+  const int source = hb::emulate::lane() - int(by);
+  return hb::emulate::shuffle(mask, x, source >= 0 ? source : hb::emulate::lane());
+}
+inline unsigned __ballot_sync(unsigned mask, bool flag) { return hb::emulate::ballot(mask, flag); }
+inline bool __any_sync(unsigned mask, bool flag) { return __ballot_sync(mask, flag) != 0; }
+inline bool __all_sync(unsigned mask, bool flag) { return __ballot_sync(mask, !flag) == 0; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
+  return uint64_t((unsigned __int128)a * b >> 64);
+}
+template <class T>
+T atomicAdd(T* p, T x) {  // one fiber runs at a time
+  const T old = *p;
+  *p += x;
+  return old;
+}
+inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+
+namespace hb::cuda {
+
+template <class... P, class... A>
+void launch(dim3 grid, dim3 block, void*, void (*kernel)(P...), A... args) {
+  auto body = [&] { kernel(static_cast<P>(args)...); };
+  ::hb::emulate::run_grid(
+      grid, block, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+}
+inline void fill_zero(void* memory, size_t bytes, void*) { ::hb::emulate::zero(memory, bytes); }
+
+}  // namespace hb::cuda

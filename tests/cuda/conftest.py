@@ -1,0 +1,85 @@
+"""The CUDA kernels compiled for the processor, as device cuda:0 (see docs/gpu.md).
+
+On a machine with a GPU and `_cuda.so` the same tests run on the GPU.
+"""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from hornbeam import backend
+from hornbeam.backend import devices
+
+ROOT = pathlib.Path(__file__).parents[2]
+CSRC = ROOT / "csrc"
+FLAGS = [
+    "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
+    "-DHB_EMULATE", f"-I{CSRC}",
+]  # fmt: skip
+
+
+def compiler():
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++"))), None)
+
+
+def build_emulated(sources, folder) -> pathlib.Path:
+    """Shared library of the sources; what is there and up to date is taken."""
+    headers = sorted([*CSRC.glob("cuda/*"), *CSRC.glob("core/*.h"), *CSRC.glob("ops/*.cuh")])
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for path in (*headers, *sources):
+        digest.update(path.read_bytes())
+    library = folder / f"_cuda_emulated-{digest.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    work = folder / f"objects-{os.getpid()}"
+    work.mkdir(parents=True, exist_ok=True)
+    cxx = compiler()
+
+    def compile_one(source):
+        out = work / f"{source.name}.o"
+        command = [cxx, *FLAGS, "-x", "c++", "-c", str(source), "-o", str(out)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return str(out)
+
+    with concurrent.futures.ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        objects = list(pool.map(compile_one, sources))
+    part = work / library.name
+    subprocess.run([cxx, "-shared", "-o", str(part), *objects], check=True)
+    os.replace(part, library)
+    shutil.rmtree(work)
+    return library
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """Path of the library of all kernels; skips where it cannot be built."""
+    if not CSRC.is_dir() or compiler() is None:
+        pytest.skip("needs the sources and a C++ compiler")
+    folder = ROOT / "build" / "emulated"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = tmp_path_factory.mktemp("emulated")
+    sources = [
+        *sorted(CSRC.glob("ops/*.cu")),
+        CSRC / "cuda" / "emulate.cc",
+        CSRC / "cuda" / "plugin.cc",
+    ]
+    return build_emulated(sources, folder)
+
+
+@pytest.fixture
+def cuda(emulated, monkeypatch):
+    """The name of a GPU, or else of the emulated device."""
+    monkeypatch.setattr(devices, "in_use", False)
+    if not backend.list_devices("cuda"):
+        monkeypatch.setenv("HORNBEAM_CUDA_EMULATED", str(emulated))
+        devices._load_cuda.cache_clear()
+        assert devices._load_cuda() == ""
+    return "cuda:0"
