@@ -7,8 +7,10 @@
 // The fields of the job are written only while it is closed and nobody is inside.
 //
 // Helpers spin for a short while between jobs (kernels come in quick succession) and then park on a
-// condition variable, so an idle process uses no CPU. One job runs at a time; a second thread that
-// calls meanwhile does its tasks itself.
+// condition variable, so an idle process uses no CPU. A helper that finds itself on the CPU of the
+// caller (the others are busy with other programs) is in the way: it rests and lets the caller do
+// the work, which costs little more than a pool of one thread. One job runs at a time; a second
+// thread that calls meanwhile does its tasks itself.
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -33,14 +35,31 @@
 #include <signal.h>
 #define HB_POSIX_THREADS 1
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#endif
 
 namespace hb {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using TaskFunction = void (*)(void*, int64_t, int);
 
 constexpr int kMaxThreads = 1024;
 constexpr auto kSpinTime = std::chrono::microseconds(30);
+constexpr auto kRestTime = std::chrono::milliseconds(1);
+
+// The CPU this thread is on; -1 if the system does not tell.
+int this_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
 
 // The worker number of the task that this thread is in; -1 outside of tasks.
 thread_local int current_worker = -1;
@@ -63,18 +82,66 @@ void cpu_relax() {
 #endif
 }
 
-// Spins until ready() or until kSpinTime is over; returns the last ready().
-template <class Ready>
-bool spin_until(const Ready& ready) {
-  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+// Spins until ready(), or until kSpinTime is over or stop(); returns the last ready().
+template <class Ready, class Stop>
+bool spin_until(const Ready& ready, const Stop& stop) {
+  const auto end = Clock::now() + kSpinTime;
   do {
     for (int i = 0; i < 32; ++i) {
       if (ready()) return true;
       cpu_relax();
     }
-  } while (std::chrono::steady_clock::now() < end);
+  } while (!stop() && Clock::now() < end);
   return ready();
 }
+
+#if defined(__linux__)
+// One helper as its caller sees it.
+class alignas(64) Helper {
+ public:
+  void start() {  // by the helper
+    id_ = pid_t(syscall(SYS_gettid));
+    if (pthread_getcpuclockid(pthread_self(), &clock_) != 0) id_ = -1;
+  }
+  std::atomic<bool> inside{false};  // in a task (set after start)
+
+  // Two calls some time apart: move() takes the helper to this CPU if it has not run in between.
+  void look() { before_ = inside.load(std::memory_order_acquire) ? cpu_time() : -1; }
+  void move() {
+    moved_ = before_ >= 0 && inside.load(std::memory_order_acquire) && cpu_time() == before_ &&
+             sched_getaffinity(id_, sizeof allowed_, &allowed_) == 0;
+    if (!moved_) return;
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(size_t(this_cpu()), &here);
+    moved_ = sched_setaffinity(id_, sizeof here, &here) == 0;
+  }
+  void release() {
+    if (std::exchange(moved_, false)) sched_setaffinity(id_, sizeof allowed_, &allowed_);
+  }
+
+ private:
+  int64_t cpu_time() const {
+    timespec t;
+    if (id_ < 0 || clock_gettime(clock_, &t) != 0) return -1;
+    return int64_t(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+  }
+
+  pid_t id_ = -1;
+  clockid_t clock_{};
+  int64_t before_ = -1;
+  bool moved_ = false;
+  cpu_set_t allowed_;
+};
+#else
+struct Helper {  // the system decides where it runs
+  void start() {}
+  void look() {}
+  void move() {}
+  void release() {}
+  std::atomic<bool> inside{false};
+};
+#endif
 
 void run_inline(int64_t num_tasks, TaskFunction fn, void* ctx, int worker) {
   const WorkerScope scope(worker);
@@ -83,7 +150,7 @@ void run_inline(int64_t num_tasks, TaskFunction fn, void* ctx, int worker) {
 
 class Pool {
  public:
-  explicit Pool(int threads) : spin_(threads <= usable_cpus()) {
+  explicit Pool(int threads) : spin_(threads <= usable_cpus()), places_(size_t(threads - 1)) {
     helpers_.reserve(size_t(threads - 1));
 #ifdef HB_POSIX_THREADS
     // Signals are for the threads of the application; faults stay where they happen.
@@ -115,6 +182,7 @@ class Pool {
     error_ = nullptr;
     failed_.store(false, std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
+    caller_cpu_.store(this_cpu(), std::memory_order_relaxed);
     const uint64_t job = (state_.load(std::memory_order_relaxed) >> 32) + 1;
     // Sequentially consistent, as is the pair in park(): either this thread sees the sleeper or
     // the sleeper sees the job.
@@ -144,6 +212,7 @@ class Pool {
       stop_.store(true, std::memory_order_seq_cst);
     }
     work_.notify_all();
+    rest_.notify_all();
     for (std::thread& helper : helpers_) helper.join();
     helpers_.clear();
   }
@@ -158,6 +227,12 @@ class Pool {
     return ((state & kOpen) && state >> 32 != seen) || stop_.load(std::memory_order_seq_cst);
   }
 
+  // True if this helper runs where the caller could: the other CPUs are busy with other programs.
+  bool in_the_way() const {
+    const int cpu = this_cpu();
+    return cpu >= 0 && cpu == caller_cpu_.load(std::memory_order_relaxed);
+  }
+
   void help(int worker) {
 #if defined(__linux__)
     char name[16];
@@ -167,10 +242,12 @@ class Pool {
     pthread_setname_np("hornbeam");
 #endif
     const DenormalMode mode(true);
+    Helper& self = places_[size_t(worker - 1)];
+    self.start();
     uint64_t seen = 0;  // the job this helper was in last; numbers start at 1
     for (;;) {
       const auto ready = [&] { return called(seen); };
-      if (!(spin_ && spin_until(ready))) {
+      if (!(spin_ && spin_until(ready, [this] { return in_the_way(); }))) {
         std::unique_lock<std::mutex> lock(mutex_);
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
         work_.wait(lock, ready);
@@ -178,11 +255,21 @@ class Pool {
       }
       if (stop_.load(std::memory_order_relaxed)) return;
       uint64_t state = state_.load(std::memory_order_relaxed);
+      if (spin_ && in_the_way()) {
+        // Comes back for a job that is still the same after the rest: it is a long one.
+        std::unique_lock<std::mutex> lock(mutex_);
+        rest_.wait_for(lock, kRestTime, [this] { return stop_.load(std::memory_order_relaxed); });
+        lock.unlock();
+        const uint64_t before = std::exchange(state, state_.load(std::memory_order_relaxed));
+        if (state >> 32 != before >> 32) continue;
+      }
       while ((state & kOpen) && state >> 32 != seen) {
         if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire,
                                          std::memory_order_relaxed)) {
           seen = state >> 32;
+          self.inside.store(true, std::memory_order_release);
           work(worker);
+          self.inside.store(false, std::memory_order_release);
           leave();
           break;
         }
@@ -202,10 +289,21 @@ class Pool {
 
   void wait_for_helpers() {
     const auto empty = [this] { return (state_.load(std::memory_order_acquire) & kInside) == 0; };
-    if (spin_ ? spin_until(empty) : empty()) return;
-    std::unique_lock<std::mutex> lock(mutex_);
-    state_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
-    done_.wait(lock, empty);
+    const auto never = [] { return false; };
+    if (spin_ ? spin_until(empty, never) : empty()) return;
+    // A helper that another program has put off its CPU in the middle of a task may wait there for
+    // milliseconds. The CPU of this thread is about to be free.
+    if (spin_) {
+      for (Helper& helper : places_) helper.look();
+      if (spin_until(empty, never)) return;
+      for (Helper& helper : places_) helper.move();
+    }
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      state_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
+      done_.wait(lock, empty);
+    }
+    for (Helper& helper : places_) helper.release();
   }
 
   void work(int worker) {
@@ -232,9 +330,10 @@ class Pool {
   std::atomic<bool> failed_{false}, stop_{false};
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<int> sleepers_{0}, caller_cpu_{-1};
   std::mutex mutex_;
-  std::condition_variable work_, done_;
+  std::condition_variable work_, rest_, done_;
+  std::vector<Helper> places_;
   std::vector<std::thread> helpers_;
 };
 

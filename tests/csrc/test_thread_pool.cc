@@ -2,8 +2,16 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include <filesystem>
+#endif
 
 #include "check.h"
 #include "core/cpu_info.h"
@@ -56,6 +64,83 @@ TEST(pool_runs_in_parallel) {
   });
   CHECK(inside == 2);
 }
+
+#if defined(__linux__)
+// The threads of this process, and where they may run.
+std::vector<std::pair<pid_t, cpu_set_t>> places() {
+  std::vector<std::pair<pid_t, cpu_set_t>> all;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    all.emplace_back(std::stoi(task.path().filename()), cpu_set_t{});
+    CHECK(sched_getaffinity(all.back().first, sizeof(cpu_set_t), &all.back().second) == 0);
+  }
+  return all;
+}
+void place(pid_t thread, int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(size_t(cpu), &set);
+  CHECK(sched_setaffinity(thread, sizeof set, &set) == 0);
+}
+int cpu_of(const cpu_set_t& set, int which) {  // -1 if there are not so many
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(size_t(cpu), &set) && which-- == 0) return cpu;
+  return -1;
+}
+
+TEST(pool_on_one_cpu) {
+  parallel_for(2, [](int64_t, int) {});  // there are helpers now
+  const auto before = places();
+  for (const auto& [thread, set] : before) place(thread, cpu_of(before[0].second, 0));
+  for (int i = 0; i < 3000; ++i) {
+    std::atomic<int64_t> sum{0};
+    parallel_for(5, [&](int64_t task, int) { sum += task; });
+    CHECK(sum == 10);
+  }
+  if (num_threads() > 1) {  // a long job gets its helpers even there
+    std::atomic<int> inside{0};
+    parallel_for(2, [&](int64_t, int) {
+      ++inside;
+      while (inside < 2) std::this_thread::yield();
+    });
+    CHECK(inside == 2);
+  }
+  for (const auto& [thread, set] : before) sched_setaffinity(thread, sizeof set, &set);
+}
+
+TEST(pool_beside_a_busy_program) {
+  parallel_for(2, [](int64_t, int) {});
+  const auto before = places();
+  const int here = cpu_of(before[0].second, 0), there = cpu_of(before[0].second, 1);
+  if (there < 0) return;
+  const pid_t self = pid_t(syscall(SYS_gettid));
+  for (const auto& [thread, set] : before) place(thread, thread == self ? here : there);
+  const auto placed = places();
+  std::atomic<bool> stop{false};
+  std::thread neighbour([&] {
+    place(pid_t(syscall(SYS_gettid)), there);
+    while (!stop) {
+    }
+  });
+  for (int i = 0; i < 200; ++i) {
+    std::atomic<int64_t> sum{0};
+    parallel_for(4, [&](int64_t task, int) {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
+      while (std::chrono::steady_clock::now() < end) {
+      }
+      sum += task;
+    });
+    CHECK(sum == 6);
+  }
+  stop = true;
+  neighbour.join();
+  // A helper that was moved out of the neighbour's way is back where it is allowed to be.
+  for (const auto& [thread, set] : placed) {
+    cpu_set_t now;
+    CHECK(sched_getaffinity(thread, sizeof now, &now) == 0 && CPU_EQUAL(&now, &set));
+  }
+  for (const auto& [thread, set] : before) sched_setaffinity(thread, sizeof set, &set);
+}
+#endif
 
 TEST(pool_workers_are_exclusive) {
   const auto threads = size_t(num_threads());
