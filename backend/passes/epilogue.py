@@ -2,6 +2,11 @@
 
 Before: t = transpose(w); y = relu(matmul(x, t) + b)
 After:  y = matmul(x, w, b, transpose_b=1, activation="relu")
+
+The gradient of max pooling takes the gradient of a ReLU before it.
+
+Before: d = max_pool_grad(x, y, dy); dx = where(x > 0, d, 0)
+After:  dx = max_pool_grad(x, y, dy, activation="relu")
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ def run(graph: Graph) -> Graph:
             out = _absorb_bias(rewrite, node, inputs, single)
         elif node.op.name == "maximum":
             out = _absorb_relu(rewrite, node, inputs, single)
+        elif node.op.name == "where":
+            out = _absorb_relu_gradient(rewrite, inputs, single)
         if out is None:
             out = rewrite.copy(node, inputs)
         single.update(
@@ -88,3 +95,18 @@ def _absorb_relu(rewrite, node, inputs, single):
         if y.shape == node.outputs[0].shape and _scalar(zero) == 0:
             return rewrite.copy(y.node, y.node.inputs, y.node.attrs | {"activation": "relu"})
     return None
+
+
+def _absorb_relu_gradient(rewrite, inputs, single):
+    from hornbeam.backend.passes.simplify import _scalar
+
+    mask, d, zero = inputs
+    if d.node.op.name != "max_pool_grad" or not single.get(d, False) or _scalar(zero) != 0:
+        return None
+    test = mask.node
+    if test.op.name != "greater" or test.inputs[0] is not d.node.inputs[0]:
+        return None
+    if _scalar(test.inputs[1]) != 0:
+        return None
+    # an element that attains the maximum is positive where the maximum is
+    return rewrite.copy(d.node, d.node.inputs, d.node.attrs | {"activation": "relu"})

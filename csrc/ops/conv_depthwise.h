@@ -7,18 +7,6 @@
 namespace hb::HB_ISA {
 namespace {
 
-template <class T, class S>
-HB_INLINE void store_as(S* p, Vec<T> v) {
-  if constexpr (sizeof(S) == sizeof(T)) {
-    store(p, v);
-  } else {
-    T lane[kLanes<T>];
-    store(lane, v);
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) narrow(lane[i], p[i]);
-  }
-}
-
 // y[n, p, ch] = activation(sum_tap x[n, at(p, tap), ch] * w[tap, ch] + bias[ch]), where at() is a
 // table per axis of source coordinates, -1 outside. It serves the forward pass and the gradient to
 // the input. A row of y per task: four positions and two vectors of channels at a time.
@@ -127,7 +115,7 @@ class DepthwiseGather {
       for (int v = 0; v < V; ++v) {
         Vec<T> y = acc[i][v];
         if (q.bias) y += load_as<T>(q.bias + c0 + v * L);
-        store_as<T>(q.out + i * c_ + c0 + v * L, relu_ ? (y < Vec<T>{} ? Vec<T>{} : y) : y);
+        store_as(q.out + i * c_ + c0 + v * L, relu_ ? (y < Vec<T>{} ? Vec<T>{} : y) : y);
       }
     }
   }

@@ -64,8 +64,8 @@ HB_INLINE Vec<float> load_as(const f16* p) {
 }
 
 // A vector of T, narrowed to what is stored: the same values as narrow() of each lane.
-template <class T>
-HB_INLINE void store_as(T* p, Vec<T> v) {
+template <class T, class V>
+HB_INLINE void store_as(T* p, V v) {
   store(p, v);
 }
 HB_INLINE void store_as(bf16* p, Vec<float> v) {

@@ -58,6 +58,19 @@ def test_transposes_and_bias_and_relu_go_into_the_matmul():
     np.testing.assert_allclose(function(f)(X), np.maximum(X @ np.ones((6, 5)) + 1, 0), rtol=1e-5)
 
 
+def test_the_gradient_of_relu_goes_into_that_of_max_pooling():
+    def f(x):
+        with GradientTape() as tape:
+            tape.watch(x)
+            y = ops.max_pool(ops.relu(x), 2)
+        return tape.gradient(y, x)
+
+    graph = optimized(f, X.reshape(1, 4, 6, 1))
+    assert names(graph).count("max_pool_grad") == 1 and "where" not in names(graph)
+    node = next(n for n in graph.nodes if n.op.name == "max_pool_grad")
+    assert node.attrs["activation"] == "relu"
+
+
 def test_a_cluster_never_waits_for_itself():
     def f(x):
         a = ops.exp(x)

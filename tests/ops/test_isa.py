@@ -15,7 +15,12 @@ LEVELS = ["baseline", "avx2", "avx512", "amx"]
 @pytest.mark.parametrize("level", LEVELS[: LEVELS.index(_core.isa_level())])
 def test_level(level):
     folder = pathlib.Path(__file__).parent
-    names = ["test_forward.py::test_values", "test_accuracy.py", "test_recurrent.py"]
+    names = [
+        "test_forward.py::test_values",
+        "test_accuracy.py",
+        "test_recurrent.py",
+        "test_pooling.py",
+    ]
     tests = [f"{folder}/{name}" for name in names]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
