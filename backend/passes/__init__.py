@@ -1,7 +1,7 @@
 """Rewrites of graphs. Each pass is a function Graph → Graph in a file of its own.
 
 The order: what only differentiation needed goes first (`prune`, `decompose`), then the graph gets smaller
-(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`). Last, copies go where an
+(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`, `sparse`). Last, copies go where an
 edge crosses devices (`partition`).
 """
 
@@ -27,12 +27,13 @@ def optimize(graph: Graph) -> Graph:
         prune,
         schedule,
         simplify,
+        sparse,
     )
 
     trace = executor.debug("passes")
     stages = (
-        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, partition,
-        schedule,
+        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, sparse, dead,
+        partition, schedule,
     )  # fmt: skip
     with devices.follow_inputs():  # what a pass adds belongs where its inputs are
         for stage in stages:

@@ -7,9 +7,16 @@
 // result stays in a slot, so in L1, or goes straight into the output. Elements are independent: the
 // split into tasks changes no result.
 //
+// An input may be a sum of rows (attribute `sparse`: an input of rows, their segments in ascending
+// order, which rows these are): the gradient of an embedding table. A tile of it is zeros to which
+// the rows that belong there are added. With the attribute `lazy` (of each output, the input that
+// it keeps elsewhere) only rows with a sum that is not zero are computed at all.
+//
 // An output may lie in the buffer of an input of the same shape. A result is written there at once
 // only if no later instruction of the tile reads that input; else it waits in its slot.
 #include "ops/elementwise.h"
+
+#include "ops/segments.h"
 
 namespace hb::HB_ISA {
 
@@ -38,7 +45,8 @@ namespace {
 constexpr const char* kComputeNames[] = {"bool", "int32", "int64", "uint64", "float32", "float64"};
 constexpr int64_t kLongPeriod = 4096;     // elements; longer periods are read in place, by rows
 constexpr int64_t kTileBytes = 24 << 10;  // of all slots and operands together
-constexpr int64_t kTaskCost = 1 << 17;    // additions that pay for handing work to a thread
+constexpr int64_t kRowsOfTask = 256, kAhead = 4;  // lazy: rows of a task, of a prefetch
+constexpr int64_t kTaskCost = 1 << 17;            // additions that pay for handing work to a thread
 
 template <class T>
 class Array {
@@ -54,6 +62,7 @@ class Array {
   T* data_;
 };
 
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 DType dtype_named(const char* name) {
@@ -62,7 +71,7 @@ DType dtype_named(const char* name) {
   fail("unknown dtype %s", name);
 }
 
-enum class Access : uint8_t { Dense, Periodic, Rows };
+enum class Access : uint8_t { Dense, Periodic, Rows, Sparse, Unread };
 
 struct Input {
   Access access;
@@ -73,8 +82,10 @@ struct Input {
   int64_t expanded;
   int rank;  // Rows: dimensions after merging; the last one has stride 0 or 1
   int64_t size[kMaxRank], stride[kMaxRank];
-  int slot, raw_slot;  // converted and gathered elements; -1: none
-  int last_read;       // the last step that reads the input's own buffer
+  int keys, order;      // Sparse: inputs with the segments and the rows
+  int64_t rows, inner;  // Sparse: how many, of how many elements
+  int slot, raw_slot;   // converted and gathered elements; -1: none
+  int last_read;        // the last step that reads the input's own buffer
 };
 
 struct Step {
@@ -159,7 +170,9 @@ class Elementwise {
         outputs_(num_outputs_),
         compute_(num_values_),
         slots_(num_values_) {
-    for (int i = 0; i < num_inputs_; ++i) describe_input(i, p.inputs[i], p.outputs[0]);
+    if (attr_has(*p.attrs, "sparse")) describe_sparse(p);
+    for (int i = 0; i < num_inputs_; ++i)
+      if (inputs_[i].access == Access::Dense) describe_input(i, p.inputs[i], p.outputs[0]);
     for (int v = 0; v < num_values_; ++v) slots_[v] = -1;
     read_program(p);
     place_slots();
@@ -179,12 +192,11 @@ class Elementwise {
         if (call.inputs[i] == call.outputs[o] && inputs_[i].last_read > outputs_[o].step)
           direct[o] = false;
     }
+    if (sparse_ >= 0) memset(scratch + zeros_offset_, 0, size_t(slot_bytes_));
+    if (lazy_.size > 0) return run_rows(call, direct);
     parallel_for(num_tasks_, [&](int64_t task, int worker) {
-      char* mine = scratch + worker_offset_ + size_t(worker) * worker_bytes_;
-      void** at = (void**)mine;
-      char* slots = mine + round_up(num_values_ * int64_t(sizeof(void*)), 64);
-      for (int v = 0; v < num_values_; ++v)
-        if (slots_[v] >= 0) at[v] = slots + slots_[v] * slot_bytes_;
+      char* slots;
+      void** at = worker_values(scratch, worker, &slots);
       const int64_t end = (task + 1) * task_elements_;
       for (int64_t pos = task * task_elements_; pos < end && pos < total_; pos += tile_)
         run_tile(call, direct, pos, int(total_ - pos < tile_ ? total_ - pos : tile_), at, slots);
@@ -192,6 +204,109 @@ class Elementwise {
   }
 
  private:
+  void** worker_values(char* scratch, int worker, char** slots) const {
+    char* mine = scratch + worker_offset_ + size_t(worker) * worker_bytes_;
+    void** at = (void**)mine;
+    *slots = mine + round_up(num_values_ * int64_t(sizeof(void*)), 64);
+    for (int v = 0; v < num_values_; ++v)
+      if (slots_[v] >= 0) at[v] = *slots + slots_[v] * slot_bytes_;
+    return at;
+  }
+
+  // The rows whose sum is not zero, in tasks of kRowsOfTask places of the sorted rows; a row
+  // belongs to the task in which its first place is.
+  void run_rows(const Call& call, const Array<bool>& direct) const {
+    const Input& x = inputs_[sparse_];
+    const int32_t* keys = (const int32_t*)call.inputs[x.keys];
+    for (int o = 0; o < num_outputs_; ++o) {
+      const char* old = (const char*)call.inputs[lazy_.data[o]];
+      char* out = (char*)call.outputs[o];
+      if (out == old) continue;
+      const int64_t bytes = total_ * outputs_[o].item_bytes, part = 1 << 20;
+      parallel_for((bytes + part - 1) / part, [&](int64_t task, int) {
+        const int64_t from = task * part, rest = bytes - from;
+        memcpy(out + from, old + from, size_t(rest < part ? rest : part));
+      });
+    }
+    parallel_for((x.rows + kRowsOfTask - 1) / kRowsOfTask, [&](int64_t task, int worker) {
+      char* slots;
+      void** at = worker_values((char*)call.scratch, worker, &slots);
+      int64_t k = task * kRowsOfTask;
+      const int64_t end = smaller(x.rows, k + kRowsOfTask);
+      while (k > 0 && k < end && keys[k] == keys[k - 1]) ++k;
+      while (k < end && keys[k] * x.inner < total_) {
+        const int64_t first = k, begin = keys[k] * x.inner;
+        while (k < x.rows && keys[k] == keys[first]) ++k;
+        if (k + kAhead < x.rows) prefetch_row(call, keys[k + kAhead] * x.inner, x.inner);
+        bool zero = true;
+        for (int64_t pos = begin; zero && pos < begin + x.inner; pos += tile_) {
+          const int64_t n = smaller(tile_, begin + x.inner - pos);
+          const float* sum = (const float*)sum_rows(call, x, sparse_, pos, int(n), slots);
+          for (int64_t i = 0; i < n; ++i) zero &= sum[i] == 0.0f;
+        }
+        if (zero) continue;
+        for (int64_t pos = begin; pos < begin + x.inner; pos += tile_)
+          run_tile(call, direct, pos, int(smaller(tile_, begin + x.inner - pos)), at, slots);
+      }
+    });
+  }
+  void prefetch_row(const Call& call, int64_t pos, int64_t inner) const {
+    if (pos >= total_) return;
+    for (int i = 0; i < num_inputs_; ++i) {
+      const Input& x = inputs_[i];
+      if (x.access != Access::Dense) continue;
+      const char* row = (const char*)call.inputs[i] + pos * x.item_bytes;
+      for (int64_t at = 0; at < inner * x.item_bytes && at < 512; at += 64)
+        __builtin_prefetch(row + at, 1);
+    }
+  }
+
+  // Elements [pos, pos + n) of a sum of rows.
+  const void* sum_rows(const Call& call, const Input& x, int input, int64_t pos, int n,
+                       char* slots) const {
+    const int32_t *keys = (const int32_t*)call.inputs[x.keys],
+                  *order = (const int32_t*)call.inputs[x.order];
+    const float* rows = (const float*)call.inputs[input];
+    const int64_t end = pos + n;
+    int64_t k = lower_bound(keys, x.rows, pos / x.inner);
+    if (k == x.rows || keys[k] * x.inner >= end) return (char*)call.scratch + zeros_offset_;
+    float* dst = (float*)(slots + x.slot * slot_bytes_);
+    memset(dst, 0, size_t(n) * sizeof(float));
+    for (; k < x.rows && keys[k] * x.inner < end; ++k) {
+      const int64_t begin = keys[k] * x.inner, first = begin > pos ? begin : pos;
+      const int64_t count = smaller(begin + x.inner, end) - first;
+      const float* row = rows + order[k] * x.inner + (first - begin);
+      float* to = dst + (first - pos);
+      for (int64_t i = 0; i < count; ++i) to[i] += row[i];
+    }
+    return dst;
+  }
+
+  void describe_sparse(const Prepare& p) {
+    const IntList list = attr_ints(*p.attrs, "sparse");
+    const int64_t segments = p.outputs[0].shape[0];
+    for (int64_t i = 0; i + 2 < list.size; i += 3) {
+      sparse_ = int(list.data[i]);
+      Input& x = inputs_[sparse_];
+      x.access = Access::Sparse;
+      x.keys = int(list.data[i + 1]);
+      x.order = int(list.data[i + 2]);
+      x.rows = num_elements(p.inputs[x.keys]);
+      x.inner = segments > 0 ? total_ / segments : 0;
+      if (p.inputs[sparse_].dtype != DType::F32 ||
+          num_elements(p.inputs[sparse_]) != x.rows * x.inner)
+        fail("input %d is no float32 rows of the output", sparse_);
+      x.item_bytes = x.compute_bytes = int(sizeof(float));
+      x.load = nullptr;
+      x.slot = x.raw_slot = x.last_read = -1;
+      compute_[sparse_] = Compute::F32;
+      inputs_[x.keys].access = inputs_[x.order].access = Access::Unread;
+    }
+    if (!attr_has(*p.attrs, "lazy")) return;
+    lazy_ = attr_ints(*p.attrs, "lazy");
+    if (list.size != 3 || lazy_.size != num_outputs_) fail("rows of more than one sum");
+  }
+
   void describe_input(int i, const TensorSpec& in, const TensorSpec& out) {
     Input& x = inputs_[i];
     compute_[i] = compute_type(in.dtype);
@@ -292,8 +407,8 @@ class Elementwise {
     for (int j = 0; j < n; ++j) {
       if (operands[j] >= num_inputs_) continue;
       Input& x = inputs_[operands[j]];
-      const bool loads =
-          x.access == Access::Rows || (x.access == Access::Dense && x.load != nullptr);
+      const bool loads = x.access == Access::Rows || x.access == Access::Sparse ||
+                         (x.access == Access::Dense && x.load != nullptr);
       if (!loads || x.last_read >= 0) continue;
       x.last_read = num_steps_;
       steps_[num_steps_++] = {nullptr, nullptr, nullptr, 1, {operands[j]}, 0, {}, {}};
@@ -412,6 +527,8 @@ class Elementwise {
       x.expanded_offset = offset;
       offset += size_t(round_up(x.expanded * x.compute_bytes, 64));
     }
+    zeros_offset_ = offset;
+    if (sparse_ >= 0) offset += size_t(round_up(slot_bytes_, 64));
     worker_offset_ = offset;
     worker_bytes_ = size_t(round_up(num_values_ * int64_t(sizeof(void*)), 64) +
                            round_up(num_slots_ * slot_bytes_, 64));
@@ -449,7 +566,9 @@ class Elementwise {
       const Step& step = steps_[s];
       if (step.loads()) {
         const int i = step.values[0];
-        at[i] = load(inputs_[i], call.inputs[i], pos, n, slots);
+        at[i] = inputs_[i].access == Access::Sparse
+                    ? const_cast<void*>(sum_rows(call, inputs_[i], i, pos, n, slots))
+                    : load(inputs_[i], call.inputs[i], pos, n, slots);
         continue;
       }
       const void* src[kMaxOperands];
@@ -506,7 +625,9 @@ class Elementwise {
 
   int num_inputs_, num_outputs_, num_values_, num_steps_ = 0, num_slots_ = 0;
   int64_t total_, tile_ = 0, slot_bytes_ = 0, task_elements_ = 0, num_tasks_ = 0, cost_ = 0;
-  size_t worker_offset_ = 0, worker_bytes_ = 0;
+  size_t zeros_offset_ = 0, worker_offset_ = 0, worker_bytes_ = 0;
+  int sparse_ = -1;  // an input that is a sum of rows (the last one)
+  IntList lazy_{nullptr, 0};
   Array<Input> inputs_;
   Array<Step> steps_;
   Array<Output> outputs_;

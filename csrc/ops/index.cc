@@ -6,25 +6,13 @@
 // Writers give the same bits for any number of threads: a destination belongs to one task, which
 // takes its updates in their order.
 #include "ops/element.h"
+#include "ops/segments.h"
 #include "ops/strided_copy.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 HB_KERNELS_BEGIN
-
-// Indices of either type.
-struct Indices {
-  const void* data;
-  bool wide;
-  HB_INLINE int64_t operator[](int64_t i) const {
-    return wide ? static_cast<const int64_t*>(data)[i] : static_cast<const int32_t*>(data)[i];
-  }
-};
-
-static bool is_wide(const TensorSpec& s) {
-  if (s.dtype != DType::I32 && s.dtype != DType::I64) {
-    fail("indices must be int32 or int64, got %s", dtype_name(s.dtype));
-  }
-  return s.dtype == DType::I64;
-}
 
 template <class T>
 static void check_range(const T* p, int64_t count, int64_t step, int64_t n, int axis) {
@@ -323,17 +311,20 @@ HB_CPU_KERNEL_INPLACE(scatter_along_axis, ScatterAlongAxis, kAllDTypes)
 // The gradient of an embedding table is the sum. Attribute wrap: negative ids count from the end;
 // other ids out of range are dropped.
 //
-// Many segments: rows are sorted by id (counting sort), then each task reduces the rows of a range
-// of segments in blocks of columns that stay in L1, and writes every element of y once.
+// Many segments: rows are sorted by segment, then each task takes a range of segments: it reduces
+// the rows of those that have any, in blocks of columns that stay in L1, and fills the others.
 // Few segments (histograms): fixed chunks of rows are reduced apart, then the chunks in order.
 struct SegmentReduce {
-  static constexpr int64_t kBlock = 256;   // columns
-  static constexpr int64_t kSmall = 8192;  // elements of y up to which chunks are used
+  static constexpr int64_t kBlock = 256;      // columns
+  static constexpr int64_t kTask = 64 << 10;  // elements of y
+  static constexpr int64_t kSmall = 8192;     // elements of y up to which chunks are used
   static constexpr int64_t kMaxChunks = 32;
+  static constexpr int64_t kCached = 8 << 20;  // bytes
   int64_t n, inner, segments, chunks = 1;
   DType dtype;
   Reduction reduction;
-  bool wide, wrap;
+  bool wide, wrap, streams = false;
+  SegmentOrder rows;
   explicit SegmentReduce(Prepare& p) : dtype(p.inputs[0].dtype), wide(is_wide(p.inputs[1])) {
     reduction = reduction_of(*p.attrs);
     wrap = attr_has(*p.attrs, "wrap") && attr_int(*p.attrs, "wrap");
@@ -345,12 +336,14 @@ struct SegmentReduce {
       fail("segment_reduce: %lld elements for %lld ids of %lld",
            (long long)num_elements(p.inputs[0]), (long long)n, (long long)inner);
     }
-    if (n >= INT32_MAX) fail("segment_reduce: at most 2^31 - 2 ids, got %lld", (long long)n);
+    rows = SegmentOrder(n, segments, wide, wrap);
     if (segments * inner <= kSmall && n * inner >= 2 * kSmall) {
       chunks = min_of(kMaxChunks, n * inner / kSmall);
       p.scratch_bytes = size_t(chunks * segments * inner) * 8;
     } else {
-      p.scratch_bytes = size_t(segments + 1 + n) * sizeof(int32_t);
+      p.scratch_bytes = size_t(2 * n) * sizeof(int32_t) + rows.scratch_bytes();
+      // what the cache cannot keep anyway need not be read before it is written
+      streams = segments * inner * int64_t(item_bytes(dtype)) > kCached;
     }
   }
   void run(const Call& c) const {
@@ -381,43 +374,63 @@ struct SegmentReduce {
 
   template <class T, Reduction kOp>
   void sorted(const Call& c) const {
-    const Indices ids{c.inputs[1], wide};
     const T* x = static_cast<const T*>(c.inputs[0]);
     T* y = static_cast<T*>(c.outputs[0]);
-    int32_t* ends = static_cast<int32_t*>(c.scratch);  // [segments + 1], then the sorted rows
-    int32_t* order = ends + segments + 1;
-    memset(ends, 0, size_t(segments + 1) * sizeof(int32_t));
-    for (int64_t j = 0; j < n; ++j) {
-      const int64_t s = segment(ids, j);
-      if (s >= 0) ++ends[s + 1];
-    }
-    for (int64_t s = 0; s < segments; ++s) ends[s + 1] += ends[s];
-    for (int64_t j = 0; j < n; ++j) {
-      const int64_t s = segment(ids, j);
-      if (s >= 0) order[ends[s]++] = int32_t(j);
-    }
-    // Now ends[s] is where segment s ends, which is where s + 1 begins.
-    const int64_t per_task = (16 << 10) / (inner + 1) + 1;
+    int32_t *keys = static_cast<int32_t*>(c.scratch), *order = keys + n;
+    rows.run(c.inputs[1], keys, order, order + n);
+    const int64_t per_task = kTask / (inner + 1) + 1;
     parallel_for((segments + per_task - 1) / per_task, [&](int64_t task, int) {
-      typedef Compute<T> C;
-      alignas(64) C acc[kBlock];
       const int64_t last = min_of(segments, (task + 1) * per_task);
-      for (int64_t s = task * per_task; s < last; ++s) {
-        const int32_t begin = s == 0 ? 0 : ends[s - 1], end = ends[s];
-        for (int64_t i0 = 0; i0 < inner; i0 += kBlock) {
-          const int64_t width = min_of(kBlock, inner - i0);
-          for (int64_t i = 0; i < width; ++i) acc[i] = identity<C, kOp>();
-          for (int32_t k = begin; k < end; ++k) {
-            const T* row = x + int64_t(order[k]) * inner + i0;
-            for (int64_t i = 0; i < width; ++i) {
-              acc[i] = reduce_two<kOp, C>(acc[i], widened(row[i]));
-            }
-          }
-          T* to = y + s * inner + i0;
-          for (int64_t i = 0; i < width; ++i) to[i] = narrowed<T>(acc[i]);
+      int64_t s = task * per_task, k = lower_bound(keys, n, s);
+      for (; s < last; ++s) {
+        const int64_t next = k < n ? min_of(int64_t(keys[k]), last) : last;
+        fill<T>(y + s * inner, (next - s) * inner, narrowed<T>(identity<Compute<T>, kOp>()));
+        if (next == last) break;
+        const int64_t begin = k;
+        for (s = next; k < n && keys[k] == s; ++k) {
+        }
+        reduce_rows<T, kOp>(x, order + begin, order + k, y + s * inner);
+      }
+#if defined(__SSE2__)
+      if (streams) _mm_sfence();
+#endif
+    });
+  }
+
+  template <class T>
+  void fill(T* y, int64_t count, T value) const {
+    T zero;
+    memset(&zero, 0, sizeof zero);
+    if (memcmp(&value, &zero, sizeof zero) != 0) {
+      for (int64_t i = 0; i < count; ++i) y[i] = value;
+      return;
+    }
+    char* p = reinterpret_cast<char*>(y);
+    char* const end = p + count * int64_t(sizeof(T));
+#if defined(__SSE2__)
+    if (streams && end - p > 256) {
+      while (uintptr_t(p) % 16 != 0) *p++ = 0;
+      for (; p + 16 <= end; p += 16) _mm_stream_si128((__m128i*)p, _mm_setzero_si128());
+    }
+#endif
+    memset(p, 0, size_t(end - p));
+  }
+
+  template <class T, Reduction kOp>
+  void reduce_rows(const T* x, const int32_t* row, const int32_t* row_end, T* y) const {
+    typedef Compute<T> C;
+    alignas(64) C acc[kBlock];
+    for (int64_t i0 = 0; i0 < inner; i0 += kBlock) {
+      const int64_t width = min_of(kBlock, inner - i0);
+      for (int64_t i = 0; i < width; ++i) acc[i] = identity<C, kOp>();
+      for (const int32_t* r = row; r < row_end; ++r) {
+        const T* from = x + int64_t(*r) * inner + i0;
+        for (int64_t i = 0; i < width; ++i) {
+          acc[i] = reduce_two<kOp, C>(acc[i], widened(from[i]));
         }
       }
-    });
+      for (int64_t i = 0; i < width; ++i) y[i0 + i] = narrowed<T>(acc[i]);
+    }
   }
 
   template <class T, Reduction kOp>
@@ -450,5 +463,47 @@ struct SegmentReduce {
   }
 };
 HB_CPU_KERNEL(segment_reduce, SegmentReduce, kAllDTypes)
+
+// keys, order: the rows sorted by segment (segments.h), for kernels that read a sum of rows without
+// a buffer for it. ids: [n].
+struct SegmentOrderKernel {
+  SegmentOrder rows;
+  explicit SegmentOrderKernel(Prepare& p)
+      : rows(num_elements(p.inputs[0]), attr_int(*p.attrs, "num_segments"), is_wide(p.inputs[0]),
+             attr_int(*p.attrs, "wrap") != 0) {
+    p.scratch_bytes = rows.scratch_bytes();
+  }
+  void run(const Call& c) const {
+    rows.run(c.inputs[0], static_cast<int32_t*>(c.outputs[0]), static_cast<int32_t*>(c.outputs[1]),
+             c.scratch);
+  }
+};
+HB_CPU_KERNEL(segment_order, SegmentOrderKernel, kI32 | kI64)
+
+// Which rows of x, [n, …], hold anything but zeros: [n, 1, …].
+struct NonzeroRows {
+  int64_t n, inner = 1;
+  DType dtype;
+  explicit NonzeroRows(Prepare& p) : n(p.inputs[0].shape[0]), dtype(p.inputs[0].dtype) {
+    for (int i = 1; i < p.inputs[0].rank; ++i) inner *= p.inputs[0].shape[i];
+  }
+  void run(const Call& c) const {
+    with_type(dtype, [&]<class T>(T) {
+      const T* x = static_cast<const T*>(c.inputs[0]);
+      uint8_t* y = static_cast<uint8_t*>(c.outputs[0]);
+      const int64_t per_task = (64 << 10) / (inner + 1) + 1;
+      parallel_for((n + per_task - 1) / per_task, [&](int64_t task, int) {
+        for (int64_t r = task * per_task; r < min_of(n, (task + 1) * per_task); ++r) {
+          uint8_t any = 0;
+          for (int64_t i = 0; i < inner; ++i) {
+            any |= uint8_t(widened(x[r * inner + i]) != Compute<T>(0));
+          }
+          y[r] = any;
+        }
+      });
+    });
+  }
+};
+HB_CPU_KERNEL(nonzero_rows, NonzeroRows, kAllDTypes)
 
 HB_KERNELS_END

@@ -81,6 +81,21 @@ _segment_reduce = primitive(
     doc="Sum, product, maximum or minimum of the rows with the same id.",
 )
 
+# Made by the pass `sparse`, for kernels that read the sums of rows without a buffer for them.
+primitive(
+    "segment_order",
+    lambda ids, *, num_segments, wrap: [Spec(tuple(ids.shape), "int32")] * 2,
+    doc="Segments in ascending order (`num_segments` for ids out of range) and their rows.",
+)
+
+#: Rows that hold anything but zeros: x (n, …) → bool (n, 1, …).
+nonzero_rows = primitive(
+    "nonzero_rows",
+    lambda x: Spec((x.shape[0], *(1,) * (len(x.shape) - 1)), "bool"),
+    lambda op, dy: None,
+    doc="Which rows hold anything but zeros.",
+)
+
 _take_along_axis = primitive(
     "take_along_axis",
     lambda x, indices, *, axis: Spec(tuple(indices.shape), x.dtype),

@@ -1,0 +1,141 @@
+"""Gradients of embedding tables stay rows: what reads such a sum element by element gets the rows.
+
+Before: g = segment_reduce(rows, ids); w', m' = elementwise(g, w, m)
+After:  keys, order = segment_order(ids); w', m' = elementwise(rows, w, m, keys, order, sparse=…)
+
+The tile engine adds the rows of a tile up as it comes to it; a tile without any reads zeros. No buffer
+of the table's size is made, filled or read. Same sums in the same order, so the same bits.
+
+Where all results keep their old value unless the row is touched (`where(nonzero_rows(g), new, old)`, the
+optimizers' `lazy_embeddings`), the engine walks over the touched rows alone (attribute `lazy`).
+"""
+
+from __future__ import annotations
+
+from hornbeam.backend.graph import Graph, Node
+from hornbeam.backend.passes.rewrite import Rewrite
+from hornbeam.backend.registry import REGISTRY, VARIABLE
+
+
+def run(graph: Graph) -> Graph:
+    if not any(node.op.name == "segment_reduce" for node in graph.nodes):
+        return graph
+    readers: dict = {}
+    for node in graph.nodes:
+        for v in node.inputs:
+            readers.setdefault(v, []).append(node)
+    for v in (*graph.outputs, *graph.state.values()):
+        readers.setdefault(v, []).append(None)
+    rewrite, orders = Rewrite(graph), {}
+
+    def visit(node, inputs):
+        if not _is_cluster(node):
+            return None
+        sums = [i for i, v in enumerate(node.inputs) if _is_sparse(v, node)]
+        lazy = _lazy(graph, node, sums, readers)
+        if lazy is None:
+            sums = [i for i in sums if _read_alike(node.inputs[i], readers)]
+        if not sums:
+            return None
+        inputs, added, places = list(inputs), [], []
+        for i in sums:
+            source = node.inputs[i].node
+            rows, ids = (rewrite.mapping[v] for v in source.inputs)
+            attrs = {"num_segments": source.attrs["num_segments"], "wrap": source.attrs["wrap"]}
+            key = (ids, *attrs.values())
+            if key not in orders:
+                order = REGISTRY["segment_order"]
+                orders[key] = rewrite.new.add(order, (ids,), attrs, where=source.where).outputs
+            inputs[i] = rows
+            places += [i, len(inputs) + len(added), len(inputs) + len(added) + 1]
+            added += orders[key]
+        count = len(inputs)
+        attrs = dict(node.attrs)
+        if lazy is not None:
+            attrs |= lazy
+        shift = [a if a < count else a + len(added) for a in attrs["args"]]
+        outs = [a if a < count else a + len(added) for a in attrs["outs"]]
+        attrs |= {"args": tuple(shift), "outs": tuple(outs), "sparse": tuple(places)}
+        return rewrite.copy(node, (*inputs, *added), attrs)
+
+    return rewrite.run(visit)
+
+
+def _is_cluster(node: Node | None) -> bool:
+    return node is not None and node.op.name == "elementwise" and not node.device
+
+
+def _read_alike(value, readers) -> bool:
+    return all(_is_cluster(n) and n.outputs[0].shape == value.shape for n in readers[value])
+
+
+def _is_sparse(value, cluster: Node) -> bool:
+    """Whether `value` is a sum of fewer rows than it has, of the shape of the cluster.
+
+    (Rows and their order then differ in size from the results, which take no memory from them.)
+    """
+    source = value.node
+    return (
+        source.op.name == "segment_reduce"
+        and source.attrs["reduction"] == "add"
+        and value.dtype == "float32"
+        and value.shape == cluster.outputs[0].shape
+        and len(source.inputs[1].shape) == 1
+        and 0 < source.inputs[1].size < value.shape[0]
+    )
+
+
+def _lazy(graph, node, sums, readers):
+    """The program without the choice of rows, if that is all that its results are; else None."""
+    count = len(node.inputs)
+    masks = [i for i, v in enumerate(node.inputs) if v.node.op.name == "nonzero_rows"]
+    if len(masks) != 1 or len(sums) != 1:
+        return None
+    (mask,), value = masks, node.inputs[sums[0]]
+    mask_node = node.inputs[mask].node
+    if mask_node.inputs[0] is not value or readers[mask_node.outputs[0]] != [node]:
+        return None
+    if {id(n) for n in readers[value]} != {id(node), id(mask_node)}:
+        return None
+    full = [v for i, v in enumerate(node.inputs) if v.size == value.size and i != sums[0]]
+    if any(v.node.op is not VARIABLE for v in full):
+        return None
+
+    fns, arity, args, dtypes = [], [], [], []
+    new_id: dict[int, int] = {i: i for i in range(count)}
+    old: dict[int, int] = {}  # id of a choice -> the input that it keeps
+    at = 0
+    for k, (fn, n, dtype) in enumerate(
+        zip(node.attrs["fns"], node.attrs["arity"], node.attrs["dtypes"], strict=True)
+    ):
+        operands = node.attrs["args"][at : at + n]
+        at += n
+        if mask in operands:
+            condition, new, kept = operands if n == 3 else (None, None, None)
+            if fn != "where" or condition != mask or mask in (new, kept) or kept >= count:
+                return None
+            new_id[count + k], old[count + k] = new_id[new], kept
+            continue
+        new_id[count + k] = count + len(fns)
+        fns.append(fn)
+        arity.append(n)
+        args += [new_id[a] for a in operands]
+        dtypes.append(dtype)
+    kept = []
+    for out, result in zip(node.attrs["outs"], node.outputs, strict=True):
+        source = node.inputs[old[out]].node if out in old else None
+        if source is None or source.op is not VARIABLE or new_id[out] < count:
+            return None
+        if graph.state.get(source.attrs["variable"]) is not result:
+            return None
+        kept.append(old[out])
+    if len({new_id[out] for out in node.attrs["outs"]}) != len(kept):
+        return None
+    return {
+        "fns": tuple(fns),
+        "arity": tuple(arity),
+        "args": tuple(args),
+        "dtypes": tuple(dtypes),
+        "outs": tuple(new_id[out] for out in node.attrs["outs"]),
+        "lazy": tuple(kept),
+    }

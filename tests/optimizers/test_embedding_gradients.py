@@ -1,0 +1,188 @@
+"""Gradients of embedding tables stay rows: the same bits as through a dense gradient."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import hornbeam as keras
+from hornbeam import backend, ops, optimizers
+from hornbeam.backend import passes
+from hornbeam.backend.passes import sparse
+
+rng = np.random.default_rng(0)
+
+
+def has_dense_gradient(program):
+    """Whether the step makes a sum of rows as a tensor."""
+    return "segment_reduce" in program.describe()
+
+
+def train(ids, loss, shape, make=lambda: optimizers.Adam(0.1), steps=3, extra=()):
+    """(values of all variables after some steps, the program)."""
+    table = keras.Variable(np.random.default_rng(1).normal(size=shape), dtype="float32")
+    others = [keras.Variable(e, dtype="float32") for e in extra]
+    optimizer = make()
+    optimizer.build([table, *others])
+
+    def step(ids):
+        with backend.GradientTape() as tape:
+            value = loss(table, ids, *others)
+        optimizer.apply(tape.gradient(value, [table, *others]), [table, *others])
+
+    step = backend.function(step)
+    for k in range(steps):
+        step(ops.convert_to_tensor(np.roll(ids + 0, k) if k < 2 else ids))
+    program = step.concrete(ops.convert_to_tensor(ids)).program
+    return [v.numpy() for v in (table, *others, *optimizer.variables)], program
+
+
+def both(monkeypatch, *args, expect_sparse=True, **kwargs):
+    got, program = train(*args, **kwargs)
+    assert has_dense_gradient(program) != expect_sparse
+    with monkeypatch.context() as m:
+        m.setattr(sparse, "run", lambda graph: graph)
+        want, program = train(*args, **kwargs)
+    assert has_dense_gradient(program)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def one_gather(table, ids):
+    rows = ops.take(table, ids, axis=0)
+    return ops.sum(ops.square(rows) * ops.cos(rows))
+
+
+IDS = {
+    "distinct": np.array([3, 0, 11, 7], "int32"),
+    "duplicates": np.array([5, 5, 2, 5, 12, 2, 0, 12], "int32"),
+    "one": np.array([12], "int64"),
+    "from the end": np.array([-1, 12, -13, 0], "int32"),
+    "of rank 2": np.array([[1, 1, 4], [4, 0, 1]], "int32"),
+}
+
+
+@pytest.mark.parametrize("inner", [(1,), (3,), (16,), (5, 7), (1500,)])
+@pytest.mark.parametrize("ids", IDS)
+def test_rows_give_the_bits_of_the_dense_gradient(monkeypatch, ids, inner):
+    both(monkeypatch, IDS[ids], one_gather, (13, *inner))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.SGD(0.1),
+        lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        lambda: optimizers.AdamW(0.1, weight_decay=0.1),
+        lambda: optimizers.RMSprop(0.1),
+        lambda: optimizers.Adagrad(0.1),
+        lambda: optimizers.Lion(0.1),
+        lambda: optimizers.Adam(0.1, clipvalue=0.1),
+        lambda: optimizers.Adam(0.1, use_ema=True),
+        lambda: optimizers.Adam(0.1, gradient_accumulation_steps=2),
+        lambda: optimizers.Adam(0.1, loss_scale_factor=8.0),
+    ],
+)
+def test_every_optimizer_takes_rows(monkeypatch, make):
+    ids = rng.integers(0, 300, 150).astype("int32")
+    both(monkeypatch, ids, one_gather, (300, 12), make)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.Adam(0.1, clipnorm=0.5),
+        lambda: optimizers.Adam(0.1, global_clipnorm=0.5),
+        lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.1)),
+    ],
+)
+def test_a_gradient_with_other_readers_is_dense(monkeypatch, make):
+    both(monkeypatch, IDS["duplicates"], one_gather, (13, 4), make, expect_sparse=False)
+
+
+def test_one_table_read_by_two_gathers(monkeypatch):
+    def loss(table, ids):
+        return one_gather(table, ids) + ops.sum(ops.exp(ops.take(table, ids[:3] - 1, axis=0)))
+
+    both(monkeypatch, IDS["duplicates"], loss, (13, 4))
+
+
+def test_a_table_that_is_a_matrix_too(monkeypatch):
+    def loss(table, ids, w):
+        rows = ops.take(table, ids, axis=0) @ w
+        return ops.sum(ops.square(rows @ ops.transpose(table)))
+
+    both(monkeypatch, IDS["duplicates"], loss, (13, 4), extra=[np.eye(4)])
+
+
+def test_a_regularizer_adds_to_the_rows(monkeypatch):
+    def loss(table, ids):
+        return one_gather(table, ids) + 0.1 * ops.sum(ops.square(table))
+
+    both(monkeypatch, IDS["duplicates"], loss, (13, 4))
+
+
+def test_more_rows_than_the_table_has_are_summed_first(monkeypatch):
+    ids = rng.integers(0, 5, 40).astype("int32")
+    both(monkeypatch, ids, one_gather, (5, 3), expect_sparse=False)
+
+
+def test_layers_that_share_a_table_and_masks():
+    def model():
+        keras.utils.set_random_seed(3)
+        table = keras.layers.Embedding(50, 6, mask_zero=True)
+        a, b = keras.Input((5,), dtype="int32"), keras.Input((5,), dtype="int32")
+        x = keras.layers.LSTM(4)(table(a)) + keras.layers.GRU(4)(table(b))
+        m = keras.Model([a, b], keras.layers.Dense(1)(x))
+        m.compile(optimizers.Adam(0.01), "mse")
+        return m
+
+    x = [rng.integers(0, 50, (8, 5)).astype("int32") for _ in range(2)]
+    y = rng.normal(size=(8, 1)).astype("float32")
+    weights = []
+    for k in range(2):
+        m = model()
+        with pytest.MonkeyPatch.context() as p:
+            if k:
+                p.setattr(sparse, "run", lambda graph: graph)
+            m.fit(x, y, batch_size=4, epochs=2, verbose=0)
+        weights.append(m.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_pass_leaves_no_sum_behind():
+    table = keras.Variable(np.zeros((20, 4)), dtype="float32")
+
+    def step(ids):
+        with backend.GradientTape() as tape:
+            value = one_gather(table, ids)
+        table.assign_sub(0.1 * tape.gradient(value, table))
+
+    graph = passes.optimize(backend.function(step).concrete(IDS["distinct"]).graph)
+    names = [node.op.name for node in graph.nodes]
+    assert "segment_order" in names and "segment_reduce" not in names
+
+
+SCRIPT = """
+import sys, numpy as np, hornbeam as keras
+keras.utils.set_random_seed(0)
+i = keras.Input((), dtype="int32")
+m = keras.Model(i, keras.layers.Dense(1)(keras.layers.Embedding(20000, 17)(i)))
+m.compile(keras.optimizers.Adam(0.01, **eval(sys.argv[1])), "mse")
+x = np.random.default_rng(0).integers(0, 3000, 4000).astype("int32")
+m.fit(x, np.ones((4000, 1), "f4"), batch_size=2000, epochs=2, verbose=0)
+import hashlib
+print(hashlib.sha256(b"".join(w.tobytes() for w in m.get_weights())).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("options", ["{}"])
+def test_same_bits_for_any_number_of_threads(options, monkeypatch):
+    digests = set()
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("HORNBEAM_NUM_THREADS", threads)
+        command = [sys.executable, "-c", SCRIPT, options]
+        digests.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(digests) == 1
