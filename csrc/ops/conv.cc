@@ -18,14 +18,15 @@ HB_KERNELS_BEGIN
 template <class T, class S>
 class ConvPacked final : public ConvKernel {
  public:
-  ConvPacked(const ConvShape& shape, Prepare& p) : s_(shape) {
-    patches_.plan(s_, true);
+  ConvPacked(const ConvShape& shape, Prepare& p) : s_(shape), x_(channels_of<T>(shape)) {
+    patches_.plan(x_, true);
     const S* w = static_cast<const S*>(p.constants[1]);
     num_gemms_ = w ? s_.groups : 1;
     gemm_ = new Gemm<T>[size_t(num_gemms_)];
     for (int64_t g = 0; g < num_gemms_; ++g) {
-      gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * s_.cg, 1, sizeof(S) != sizeof(T),
-                    sizeof(S) == sizeof(T), run_length<T, S>(patches_.run()));
+      gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * x_.cg, 1, sizeof(S) != sizeof(Sum<T>),
+                    sizeof(S) == sizeof(T) && kPerElement<T> == 1,
+                    run_length<T, X>(patches_.run()));
       if (w) gemm_[g].pack_constant_b(filter(w, g));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }
@@ -51,20 +52,23 @@ class ConvPacked final : public ConvKernel {
             false, call.scratch);
       };
       if (s_.pointwise()) {
-        with(PackMatrix<T, S>{x + g * s_.cg, s_.c, true});
+        with(pack_matrix<T>(x + g * s_.cg, s_.c, true, s_.cg));
       } else {
-        const Patches<S> patches =
-            patches_.of(x, g, static_cast<char*>(call.scratch) + image_offset_);
-        with(PackPatches<T, S>{&patches});
+        const Patches<X> patches = patches_.of(reinterpret_cast<const X*>(x), g,
+                                               static_cast<char*>(call.scratch) + image_offset_);
+        with(PackPatches<T, X>{&patches});
       }
     }
   }
 
  private:
-  PackMatrix<T, S> filter(const S* w, int64_t g) const { return {w + g * s_.og, s_.o, false}; }
+  using X = Stored<T, S>;
+  auto filter(const S* w, int64_t g) const {
+    return pack_matrix<T>(w + g * s_.og, s_.o, false, s_.taps() * s_.cg);
+  }
 
-  ConvShape s_;
-  ImagePatches<S> patches_;
+  ConvShape s_, x_;
+  ImagePatches<X> patches_;
   int64_t num_gemms_, image_offset_;
   bool has_bias_;
   Gemm<T>* gemm_;
@@ -98,7 +102,7 @@ class Conv {
  public:
   explicit Conv(Prepare& p) {
     const ConvShape s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs);
-    kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(p.inputs[0].dtype, s, p);
+    kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(p.inputs[0].dtype, s, p, s.cg);
   }
   Conv(const Conv&) = delete;
   Conv& operator=(const Conv&) = delete;

@@ -9,6 +9,7 @@
 
 #include "core/kernel.h"
 #include "ops/gemm.h"
+#include "ops/gemm_pairs.h"
 
 namespace hb::HB_ISA {
 namespace {
@@ -71,6 +72,13 @@ struct ConvShape {
 template <class T, class S>
 int64_t run_length(int64_t length) {
   return sizeof(T) == sizeof(S) && length >= 3 ? length : 0;
+}
+
+// The image of x with its channels counted in elements of T, which may be pairs.
+template <class T>
+ConvShape channels_of(ConvShape s) {
+  s.c /= kPerElement<T>, s.cg /= kPerElement<T>;
+  return s;
 }
 
 // Memory that lives as long as a kernel: n elements, zero.
@@ -536,15 +544,21 @@ struct ConvKernel {
   virtual void run(const Call& call) const = 0;
 };
 
-// The kernel for a dtype: T computes, S is stored.
+// The kernel for a dtype: T computes, S is stored. `run`: how many neighbours of a patch lie side
+// by side along k; an odd number cannot be multiplied in pairs of bfloat16.
 template <template <class T, class S> class Packed, template <class T, class S> class Depthwise>
-ConvKernel* make_conv_kernel(DType dtype, const ConvShape& s, Prepare& p) {
+ConvKernel* make_conv_kernel(DType dtype, const ConvShape& s, Prepare& p, int64_t run) {
   const auto make = [&](auto compute, auto stored) -> ConvKernel* {
     using T = decltype(compute);
     using S = decltype(stored);
     if (s.depthwise()) return new Depthwise<T, S>(s, p);
+#if HB_VEC_BYTES == 64
+    if constexpr (kPairsOf<S>)
+      if (use_pairs<S>() && run % 2 == 0) return new Packed<Pair, S>(s, p);
+#endif
     return new Packed<T, S>(s, p);
   };
+  (void)run;
   switch (dtype) {
     case DType::F32:
       return make(float(), float());

@@ -25,17 +25,17 @@ class ConvGradFilterPacked final : public ConvKernel {
       s_.n = 1;
       for (int a = 0; a < 3; ++a) s_.in[a] = s_.out[a] = a < 2 ? 1 : pixels;
     }
-    direct_ = sizeof(T) == sizeof(S) && FilterGradient<T>::serves(s_);
+    direct_ = kDirect && FilterGradient<Sum<T>>::serves(s_);
     patches_.plan(s_, false);
     int64_t bytes = 0;
-    if constexpr (sizeof(T) == sizeof(S))
+    if constexpr (kDirect)
       if (direct_) {
         gradient_.plan(s_, patches_.plain());
         bytes = int64_t(gradient_.scratch_bytes());
       }
     if (!direct_) {
-      gemm_.plan(s_.taps() * s_.cg, s_.og, s_.n * s_.out_size(), 1, sizeof(S) != sizeof(T),
-                 sizeof(S) == sizeof(T));
+      gemm_.plan(s_.taps() * s_.cg, s_.og, ceil_div(positions(), kPerElement<T>), 1,
+                 sizeof(S) != sizeof(Sum<T>), kDirect);
       bytes = int64_t(gemm_.scratch_bytes());
     }
     image_offset_ = round_up(bytes, 64);
@@ -49,32 +49,41 @@ class ConvGradFilterPacked final : public ConvKernel {
       const auto with = [&](auto a) {
         gemm_.run(
             [&](int64_t) {
-              return product(a, PackMatrix<T, S>{dy + g * s_.og, s_.o, false}, dw + g * s_.og,
-                             PlainRows{s_.o}, static_cast<const S*>(nullptr), false);
+              return product(a, pack_matrix<T>(dy + g * s_.og, s_.o, false, positions()),
+                             dw + g * s_.og, PlainRows{s_.o}, static_cast<const S*>(nullptr),
+                             false);
             },
             false, call.scratch);
       };
       if (s_.pointwise() && !direct_) {
-        with(PackMatrix<T, S>{x + g * s_.cg, s_.c, false});
+        with(pack_matrix<T>(x + g * s_.cg, s_.c, false, positions()));
         continue;
       }
       void* image = static_cast<char*>(call.scratch) + image_offset_;
       const Patches<S> q = patches_.of(x, g, image);
-      if constexpr (sizeof(T) == sizeof(S))
+      if constexpr (kDirect)
         if (direct_) {
           gradient_.run(q, dy + g * s_.og, dw + g * s_.og, s_.o, call.scratch);
           continue;
         }
-      with(PackPatchesAcross<T, S>{&q});
+      const PackPatchesAcross<Sum<T>, S> across{&q};
+      if constexpr (kPerElement<T> == 2)
+        with(PackPairsOf<PackPatchesAcross<Sum<T>, S>>{across, positions()});
+      else
+        with(across);
     }
   }
 
  private:
+  // Memory holds what is computed with.
+  static constexpr bool kDirect = sizeof(T) == sizeof(S) && kPerElement<T> == 1;
+  int64_t positions() const { return s_.n * s_.out_size(); }
+
   ConvShape s_;
   ImagePatches<S> patches_;
   bool direct_;
   int64_t image_offset_;
-  FilterGradient<T> gradient_;
+  FilterGradient<Sum<T>> gradient_;
   Gemm<T> gemm_;
 };
 
@@ -109,7 +118,7 @@ class ConvGradFilter {
     ConvShape s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs);
     s.relu = false;
     kernel_ =
-        make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype, s, p);
+        make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype, s, p, 0);
   }
   ConvGradFilter(const ConvGradFilter&) = delete;
   ConvGradFilter& operator=(const ConvGradFilter&) = delete;

@@ -18,7 +18,7 @@ class ConvGradInputPacked final : public ConvKernel {
  public:
   ConvGradInputPacked(const ConvShape& shape, Prepare& p) : s_(shape) {
     merged_ = s_.groups == 1 && s_.dilation[2] == 1 && s_.stride[2] == 1 ? s_.kernel[2] : 1;
-    zeros_.allocate(merged_ * s_.og + kLanes<T>);
+    zeros_.allocate(merged_ * s_.og / kPer + kLanes<T>);
     num_residues_ = s_.stride[0] * s_.stride[1] * s_.stride[2];
     residues_ = new Residue[size_t(num_residues_)];
     // Every tap belongs to one residue; the last place is for a tap being tried.
@@ -49,8 +49,8 @@ class ConvGradInputPacked final : public ConvKernel {
         tap->filter = f;
         if (meets) ++tap, ++r.num_taps;
       }
-      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og, 1, sizeof(S) != sizeof(T), false,
-                  run_length<T, S>(s_.og));
+      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og / kPer, 1, sizeof(S) != sizeof(Sum<T>),
+                  false, run_length<T, X>(s_.og / kPer));
       if (w && s_.groups == 1) r.gemm.pack_constant_b(filter(w, r, 0));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(r.gemm.scratch_bytes())));
     }
@@ -64,16 +64,16 @@ class ConvGradInputPacked final : public ConvKernel {
     for (int64_t i = 0; i < num_residues_; ++i) {
       const Residue& r = residues_[i];
       for (int64_t g = 0; g < s_.groups; ++g) {
-        Patches<S> q;
-        q.data = dy + g * s_.og;
+        Patches<X> q;
+        q.data = reinterpret_cast<const X*>(dy + g * s_.og);
         for (int a = 0; a < 3; ++a) q.in[a] = s_.out[a];
-        q.n = s_.n, q.c = s_.o, q.cg = s_.og, q.grid = r.read;
+        q.n = s_.n, q.c = s_.o / kPer, q.cg = s_.og / kPer, q.grid = r.read;
         q.taps = r.taps, q.merged = merged_, q.zeros = zeros_.get();
-        q.elements = s_.n * s_.out_size() * s_.o - g * s_.og;
+        q.elements = (s_.n * s_.out_size() * s_.o - g * s_.og) / kPer;
         q.inside = false;
         r.gemm.run(
             [&](int64_t) {
-              return product(PackPatches<T, S>{&q}, filter(w, r, g), dx + g * s_.cg,
+              return product(PackPatches<T, X>{&q}, filter(w, r, g), dx + g * s_.cg,
                              GridRows{&r.write, s_.in, s_.c}, static_cast<const S*>(nullptr),
                              false);
             },
@@ -83,6 +83,8 @@ class ConvGradInputPacked final : public ConvKernel {
   }
 
  private:
+  using X = Stored<T, S>;
+  static constexpr int64_t kPer = kPerElement<T>;
   struct Residue {
     Grid read, write;  // positions in dy and dx
     const Tap* taps = nullptr;
@@ -93,14 +95,14 @@ class ConvGradInputPacked final : public ConvKernel {
     g.extent[a] = extent, g.stride[a] = stride, g.base[a] = base;
     return g;
   }
-  PackFilterTransposed<T, S> filter(const S* w, const Residue& r, int64_t g) const {
-    return {w + g * s_.og, r.taps, s_.cg, s_.o, s_.og};
+  PackFilterTransposed<T, X> filter(const S* w, const Residue& r, int64_t g) const {
+    return {reinterpret_cast<const X*>(w + g * s_.og), r.taps, s_.cg, s_.o / kPer, s_.og / kPer};
   }
 
   ConvShape s_;
   int64_t merged_, num_residues_;
   Residue* residues_;
-  Zeros<S> zeros_;
+  Zeros<X> zeros_;
   Zeros<Tap> taps_;
 };
 
@@ -135,8 +137,8 @@ class ConvGradInput {
   explicit ConvGradInput(Prepare& p) {
     ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
     s.relu = false;
-    kernel_ =
-        make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s, p);
+    kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s, p,
+                                                                            s.og);
   }
   ConvGradInput(const ConvGradInput&) = delete;
   ConvGradInput& operator=(const ConvGradInput&) = delete;
