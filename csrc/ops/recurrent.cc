@@ -152,6 +152,7 @@ struct Recurrent {
     kc = k ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     serial =
         2.0 * double(steps) * double(batch) * double(units) * double(units * gates) < kSerialFlops;
+    p.single_thread = serial || tasks <= 1;
     packed = panels * k * kNr;
     a_elems = round_up(round_up(rows, mr) * k + 64, 64);
     z_elems = backward ? drop_at >= 0 ? round_up(rows * kNr, 64) : 0

@@ -99,6 +99,8 @@ class Scan : public Instruction {
       y_bytes_.push_back(num_bytes(p.outputs[i]) / parts);
     scratch_bytes = carry_.total_bytes() + body_->arena_bytes();
     label = "scan";
+    single_thread = body_->single_thread();
+    seconds = double(length_) * body_->seconds();
   }
   void run(const Call& c) const override {
     char* base = static_cast<char*>(c.scratch);

@@ -8,11 +8,14 @@
 #include "core/denormals.h"
 #include "core/error.h"
 #include "core/registry.h"
+#include "runtime/branches.h"
 #include "runtime/control_flow.h"
 #include "runtime/planner.h"
 
 namespace hb {
 namespace {
+
+constexpr double kLeastBranch = 2e-5;  // seconds; less is not worth waking a thread
 
 bool is_view(const InstructionSpec& in) { return in.op == "reshape"; }
 
@@ -22,6 +25,7 @@ class KernelInstruction : public Instruction {
     kernel_ = def.create(p);
     scratch_bytes = p.scratch_bytes;
     inplace = def.inplace;
+    single_thread = p.single_thread;
     label = std::string(def.op) + "/" + level;
   }
   ~KernelInstruction() override { def_.destroy(kernel_); }
@@ -88,6 +92,7 @@ std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, D
 
 Program::Program(ProgramSpec spec) : spec_(std::move(spec)) {
   prepare_instructions();
+  find_branches();
   plan();
   ArenaPool::instance().reserve(arena_bytes_);
 }
@@ -156,6 +161,9 @@ void Program::prepare_instructions() {
           step.instruction = make_instruction(in, p, device);
         }
         step.instruction->cost = instruction_cost(in.op, p);
+        if (step.instruction->seconds == 0)
+          step.instruction->seconds =
+              step.instruction->cost.flops / 5e10 + step.instruction->cost.bytes / 2e10;
         if (in.op == "elementwise") step.instruction->label += functions_of(in.attrs);
       } catch (const OutOfMemory&) {
         throw;
@@ -165,6 +173,51 @@ void Program::prepare_instructions() {
     }
     steps_.push_back(std::move(step));
   }
+}
+
+bool Program::single_thread() const {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const Instruction* in = steps_[i].instruction.get();
+    if (spec_.instructions[i].op == "host" || !spec_.instructions[i].children.empty()) return false;
+    if (in && !in->single_thread && in->seconds > kLeastBranch) return false;
+  }
+  return device_arenas_.empty();
+}
+
+double Program::seconds() const {
+  double total = 0;
+  for (const Step& step : steps_)
+    if (step.instruction) total += 3e-7 + step.instruction->seconds;
+  return total;
+}
+
+// Moves instructions that run side by side next to each other.
+void Program::find_branches() {
+  if (num_threads() == 1) return;
+  const size_t n = steps_.size();
+  std::vector<int> producer(spec_.slots.size(), -1);
+  std::vector<std::vector<int>> needs(n);
+  std::vector<bool> single(n);
+  bool any = false;
+  for (size_t i = 0; i < n; ++i) {
+    for (int s : spec_.instructions[i].inputs)
+      if (producer[s] >= 0) needs[i].push_back(producer[s]);
+    for (int s : spec_.instructions[i].outputs) producer[s] = int(i);
+    const Instruction* in = steps_[i].instruction.get();
+    single[i] = in && !steps_[i].device && in->single_thread && in->seconds >= kLeastBranch;
+    any |= single[i];
+  }
+  if (!any) return;
+  const Branches found = hb::find_branches(needs, single);
+  std::vector<Step> steps;
+  std::vector<InstructionSpec> instructions;
+  for (size_t i = 0; i < n; ++i) {
+    steps.push_back(std::move(steps_[found.order[i]]));
+    steps.back().together = found.together[i];
+    instructions.push_back(std::move(spec_.instructions[found.order[i]]));
+  }
+  steps_ = std::move(steps);
+  spec_.instructions = std::move(instructions);
 }
 
 // Virtual devices of the CPU share the arena of the host.
@@ -185,12 +238,21 @@ void Program::plan() {
     storage_[spec_.constants[i].first] = {Storage::kConstant, i};
   for (size_t i = 0; i < spec_.variables.size(); ++i)
     storage_[spec_.variables[i].first] = {Storage::kVariable, i};
+  // Steps that run side by side hold what they read and write, and their scratch, all the while;
+  // none of them writes in place.
+  std::vector<int> begin(num_steps), end(num_steps);
   for (int i = 0; i < num_steps; ++i) {
-    for (int s : spec_.instructions[i].inputs) last_use[root(s)] = i;
+    const bool leads = steps_[i].together > 0;
+    begin[i] = leads ? i : begin[i - 1];
+    end[i] = leads ? i + steps_[i].together - 1 : end[i - 1];
+    if (begin[i] < end[i]) steps_[i].instruction->inplace = 0;
+  }
+  for (int i = 0; i < num_steps; ++i) {
+    for (int s : spec_.instructions[i].inputs) last_use[root(s)] = end[i];
     if (steps_[i].instruction)
       for (int s : spec_.instructions[i].outputs) {
-        produced[s] = i;
-        last_use[s] = std::max(last_use[s], i);
+        produced[s] = begin[i];
+        last_use[s] = std::max(last_use[s], end[i]);
       }
   }
 
@@ -299,7 +361,7 @@ void Program::plan() {
     if (const size_t bytes = steps_[i].instruction->scratch_bytes) {
       std::vector<Lifetime>& list = lifetimes[steps_[i].arena];
       scratch_of[i] = int(list.size());
-      list.push_back({i, i, bytes});
+      list.push_back({begin[i], end[i], bytes});
     }
   }
   table_bytes_ = (size_t(num_operands) * sizeof(void*) + 63) / 64 * 64;
@@ -387,6 +449,14 @@ void Program::run_step(size_t i, void** table, char* const* arenas) const {
   }
 }
 
+void Program::run_step_profiled(size_t i, void** table, char* const* arenas) const {
+  const int64_t start = profile_clock_ns();
+  run_step(i, table, arenas);
+  if (steps_[i].device) steps_[i].device->synchronize();
+  if (const Instruction* in = steps_[i].instruction.get())
+    record_event({in->label, spec_.instructions[i].where, start, profile_clock_ns(), 0, in->cost});
+}
+
 namespace {
 
 // Memory of a device for the time of a run. It may go back while the stream still works in it.
@@ -422,17 +492,15 @@ void Program::run_in(const void* const* inputs, void* const* outputs, char* cons
   void** table = reinterpret_cast<void**>(arenas[0]);
   for (size_t i = 0; i < operands_.size(); ++i)
     table[i] = resolve(operands_[i], inputs, outputs, arenas);
-  if (profiling()) {
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      const int64_t start = profile_clock_ns();
-      run_step(i, table, arenas);
-      if (steps_[i].device) steps_[i].device->synchronize();
-      if (const Instruction* in = steps_[i].instruction.get())
-        record_event(
-            {in->label, spec_.instructions[i].where, start, profile_clock_ns(), 0, in->cost});
-    }
-  } else {
-    for (size_t i = 0; i < steps_.size(); ++i) run_step(i, table, arenas);
+  const bool profiled = profiling();
+  const auto run = [&](size_t i) {
+    profiled ? run_step_profiled(i, table, arenas) : run_step(i, table, arenas);
+  };
+  for (size_t i = 0; i < steps_.size(); i += size_t(steps_[i].together)) {
+    if (steps_[i].together == 1)
+      run(i);
+    else
+      parallel_for(steps_[i].together, [&](int64_t task, int) { run(i + size_t(task)); });
   }
   for (const Copy& c : copies_) {
     const void* from = resolve(c.from, inputs, outputs, arenas);
@@ -490,7 +558,7 @@ std::string Program::describe() const {
   text << steps_.size() << " instructions\n";
   for (size_t i = 0; i < steps_.size(); ++i) {
     const InstructionSpec& in = spec_.instructions[i];
-    text << "  " << i << ": ";
+    text << "  " << i << (steps_[i].together == 1 ? ": " : " side by side: ");
     for (size_t k = 0; k < in.outputs.size(); ++k) place(k ? ", " : "", in.outputs[k]);
     text << " = " << (steps_[i].instruction ? steps_[i].instruction->label : in.op + " (view)");
     text << "(";

@@ -50,8 +50,10 @@ class Instruction {
   virtual ~Instruction() = default;
   virtual void run(const Call& call) const = 0;
   size_t scratch_bytes = 0;
-  uint32_t inplace = 0;  // as KernelDef::inplace
-  std::string label;     // op and level, for plans and profiles
+  uint32_t inplace = 0;        // as KernelDef::inplace
+  bool single_thread = false;  // as Prepare::single_thread
+  double seconds = 0;          // about, on one thread
+  std::string label;           // op and level, for plans and profiles
   Cost cost;
 };
 
@@ -69,6 +71,9 @@ class Program {
   Device& input_device(int i) const { return device_of(spec_.inputs[i]); }
   Device& output_device(int i) const { return device_of(spec_.outputs[i]); }
   size_t arena_bytes() const { return arena_bytes_; }
+  // Whether a run keeps no second thread busy, and about how long it takes then.
+  bool single_thread() const;
+  double seconds() const;
 
   // Checks the inputs, leases an arena, runs.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
@@ -94,6 +99,7 @@ class Program {
     size_t scratch_offset;
     int arena = 0;             // that its scratch lies in
     Device* device = nullptr;  // null: the processor
+    int together = 1;          // as Branches::together
   };
   struct Copy {  // after the last instruction: an output or update that is not written in place
     Storage from, to;
@@ -112,6 +118,8 @@ class Program {
   void run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const;
   void run_step(size_t i, void** table, char* const* arenas) const;
   void prepare_instructions();
+  void find_branches();
+  void run_step_profiled(size_t i, void** table, char* const* arenas) const;
   void plan();
   int root(int slot) const;
   [[noreturn]] void rethrow(int instruction, const char* what) const;
