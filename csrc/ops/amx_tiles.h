@@ -25,7 +25,8 @@ namespace {
 constexpr int kTileRows = 16, kTileRowBytes = 64;
 
 #ifdef HB_AMX
-// Configured for as long as the object lives: the system need not save tiles outside of products.
+// In assembly, because the intrinsics want the registers as literals. Configured for as long as the
+// object lives: the system need not save tiles outside of products.
 class AmxTiles {
  public:
   AmxTiles() {
@@ -43,23 +44,23 @@ class AmxTiles {
 
   template <int t>
   HB_INLINE void zero() {
-    _tile_zero(t);
+    __asm__ volatile("tilezero %%tmm%c0" ::"i"(t));
   }
   template <int t>
   HB_INLINE void load(const void* p, int64_t stride) {
-    _tile_loadd(t, p, stride);
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(t) : "memory");
   }
   template <int t>
   HB_INLINE void store(void* p, int64_t stride) {
-    _tile_stored(t, p, stride);
+    __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(stride), "i"(t) : "memory");
   }
   template <int c, int a, int b>
   HB_INLINE void dot() {
-    _tile_dpbf16ps(c, a, b);
+    __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
   }
   template <int c, int a, int b>
   HB_INLINE void dot_i8() {
-    _tile_dpbssd(c, a, b);
+    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
   }
 };
 #endif
