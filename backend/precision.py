@@ -13,9 +13,10 @@ current = "highest"
 def set_matmul_precision(precision: str) -> None:
     """Set how exact float32 matrix products and convolutions must be.
 
-    What is less exact is only allowed to be faster: a machine where it is not (every one without
-    AMX tiles) computes products of float32 in float32 at each setting. float64, bfloat16 and
-    float16 are not concerned: the last two are multiplied exactly and summed in float32 always.
+    Less exact is never slower, and may be no different: processors with AVX512_BF16 take bfloat16
+    products at "medium", AMX (HORNBEAM_ISA=amx) at each setting; all others, and "high" without
+    AMX, compute in float32. float64, bfloat16 and float16 are not concerned: the last two are
+    multiplied exactly and summed in float32 always.
 
     Args:
         precision: `"highest"` (the default): errors within the bound of float32 multiply-adds;

@@ -20,8 +20,8 @@ TEST(isa_levels) {
         bool(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512dq")));
 #endif
-  CHECK(run_child("isa", {}) == isa_name(machine));
-  CHECK(run_child("isa", {"HORNBEAM_ISA="}) == isa_name(machine));
+  CHECK(run_child("isa", {}) == isa_name(machine < 2 ? machine : 2));
+  CHECK(run_child("isa", {"HORNBEAM_ISA="}) == isa_name(machine < 2 ? machine : 2));
   for (int level = 0; level < kNumIsaLevels; ++level) {
     const std::string name = isa_name(level);
     const std::string text = run_child("isa", {"HORNBEAM_ISA=" + name});
