@@ -5,6 +5,7 @@
 //   LSTM   i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of x[t] + h W
 //          c = f c + i g;  h = o tanh(c)
 //   GRU    z, r = sigmoid of x[t] + h W + b;  n = tanh(x[t] + r (h W + b));  h = z h + (1 - z) n
+//          or, reset before the product, n = tanh(x[t] + (r h) W): two products a step
 //
 // (or other functions whose slope follows from their value). x[t] is projected already, and the
 // gradient of W is one product over all steps: both are large products of their own, outside.
@@ -155,8 +156,8 @@ struct Recurrent {
     p.single_thread = serial || tasks <= 1;
     packed = panels * k * kNr;
     a_elems = round_up(round_up(rows, mr) * k + 64, 64);
-    z_elems = backward ? drop_at >= 0 ? round_up(rows * kNr, 64) : 0
-                       : round_up(rows * max64(gates * kNr, drop_at >= 0 ? units : 0), 64);
+    const int64_t wide = backward ? kNr : max64(gates * kNr, drop_at >= 0 ? units : 0);
+    z_elems = round_up(rows * wide, 64);
     kernel[0] = find_tile_kernel(T(), int(mr), 1);
     kernel[1] = find_tile_kernel(T(), int(mr), kTileVecs);
     p.scratch_bytes =
@@ -230,6 +231,10 @@ struct Recurrent {
   // row(r): the row [k] of row r of the task.
   template <class Row>
   HB_INLINE void pack_rows_of(const Task& t, const Row& row) const {
+    pack_rows_of(t, row, k);
+  }
+  template <class Row>
+  HB_INLINE void pack_rows_of(const Task& t, const Row& row, int64_t k) const {
     for (int64_t i = 0; i < t.m; i += mr) {
       const int n = int(min64(mr, t.m - i));
       const T* from[kMaxRows];
@@ -238,19 +243,24 @@ struct Recurrent {
     }
   }
 
-  // c[r * ld + j] (+)= sum over k of the packed rows and n columns of a panel.
+  // c[r * ld + j] (+)= sum over k of the packed rows and n columns of a panel; or over a part of k,
+  // [from, from + count), of which `count` the packed rows are.
   HB_INLINE void multiply(const Task& t, int64_t panel, int64_t n, T* c, int64_t ld,
                           bool add) const {
+    multiply(t, panel, n, c, ld, add, 0, k);
+  }
+  HB_INLINE void multiply(const Task& t, int64_t panel, int64_t n, T* c, int64_t ld, bool add,
+                          int64_t from, int64_t count) const {
     int64_t offset[kMaxRows];
     for (int64_t r = 0; r < mr; ++r) offset[r] = r * ld;
     Tile<T> tile{};
     tile.ldb = kNr, tile.row = offset, tile.n = int(n);
     const TileKernel<T> f = kernel[n > kLanes<T>];
-    for (int64_t k0 = 0; k0 < k; k0 += kc) {
-      tile.kc = min64(kc, k - k0), tile.add = add || k0 > 0;
-      tile.b = t.w + (panel * k + k0) * kNr;
+    for (int64_t k0 = 0; k0 < count; k0 += kc) {
+      tile.kc = min64(kc, count - k0), tile.add = add || k0 > 0;
+      tile.b = t.w + (panel * k + from + k0) * kNr;
       for (int64_t i = 0; i < t.m; i += mr) {
-        tile.a = t.a + i * k + k0 * mr;
+        tile.a = t.a + i * count + k0 * mr;
         tile.c = c + i * ld, tile.m = int(min64(mr, t.m - i));
         f(tile);
       }
@@ -264,6 +274,17 @@ struct Recurrent {
     int64_t u, count;
   };
 
+  // Packs the states that step s starts from, with dropout.
+  void pack_states(const Task& t, const T* first, const T* hs, const T* drop, int64_t s) const {
+    if (!drop) return pack_rows_of(t, [&](int64_t r) { return before(first, hs, s, t.row + r); });
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T *from = before(first, hs, s, t.row + r), *d = drop + (t.row + r) * units;
+      T* to = t.z + r * units;
+      for (int64_t u = 0; u < units; ++u) to[u] = from[u] * d[u];
+    }
+    pack_rows_of(t, [&](int64_t r) { return t.z + r * units; });
+  }
+
   // The forward pass: at every step, f(at, z), then h(at) for vectors of units, where z[gate * NR]
   // is h W. Two loops: what h computes waits for all of f, and a processor looks ahead over a few
   // iterations only.
@@ -273,16 +294,7 @@ struct Recurrent {
     run(w, false, static_cast<T*>(scratch), [&](const Task& t) {
       const int64_t ld = gates * kNr;
       for (int64_t s = 0; s < steps; ++s) {
-        if (drop) {
-          for (int64_t r = 0; r < t.m; ++r) {
-            const T *from = before(first, hs, s, t.row + r), *d = drop + (t.row + r) * units;
-            T* to = t.z + r * units;
-            for (int64_t u = 0; u < units; ++u) to[u] = from[u] * d[u];
-          }
-          pack_rows_of(t, [&](int64_t r) { return t.z + r * units; });
-        } else {
-          pack_rows_of(t, [&](int64_t r) { return before(first, hs, s, t.row + r); });
-        }
+        pack_states(t, first, hs, drop, s);
         for (int64_t b = 0; b < blocks; ++b) {
           const int64_t u = b * kNr, n = min64(kNr, units - u);
           for (int64_t g = 0; g < gates; ++g)
@@ -304,6 +316,17 @@ struct Recurrent {
     });
   }
 
+  // dh of a block of units += the packed rows times W^T (times drop); the sum as in `multiply`.
+  HB_INLINE void add_product(const Task& t, int64_t b, T* dh, const T* drop, int64_t from,
+                             int64_t count) const {
+    const int64_t n = min64(kNr, units - b * kNr), at = t.row * units + b * kNr;
+    if (!drop) return multiply(t, b, n, dh + at, units, true, from, count);
+    multiply(t, b, n, t.z, kNr, false, from, count);
+    for (int64_t r = 0; r < t.m; ++r)
+      for (int64_t u = 0; u < n; ++u)
+        dh[at + r * units + u] += t.z[r * kNr + u] * drop[at + r * units + u];
+  }
+
   // The backward pass: at every step from the last, f(at) for vectors of units writes dz into `dz`
   // and the part of dh that does not pass through W into `dh`; then dh += dz W^T.
   template <class F>
@@ -317,17 +340,7 @@ struct Recurrent {
                                     __attribute__((always_inline)) { f(At{s, r, row, u, count}); });
         }
         pack_rows_of(t, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; });
-        for (int64_t b = 0; b < blocks; ++b) {
-          const int64_t n = min64(kNr, units - b * kNr), at = t.row * units + b * kNr;
-          if (!drop) {
-            multiply(t, b, n, dh + at, units, true);
-            continue;
-          }
-          multiply(t, b, n, t.z, kNr, false);
-          for (int64_t r = 0; r < t.m; ++r)
-            for (int64_t u = 0; u < n; ++u)
-              dh[at + r * units + u] += t.z[r * kNr + u] * drop[at + r * units + u];
-        }
+        for (int64_t b = 0; b < blocks; ++b) add_product(t, b, dh, drop, 0, k);
       }
     });
   }
@@ -598,6 +611,152 @@ struct GruSequenceGrad : Recurrent<T> {
   }
 };
 
+// The GRU that resets before the product. inputs: projected, h, kernel; outputs: h, and z, r, n, r
+// h.
+template <class T>
+struct GruBeforeSequence : Recurrent<T> {
+  explicit GruBeforeSequence(Prepare& p) : Recurrent<T>(p, p.outputs[0], 3, 3, false) {}
+  void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    constexpr int64_t kNr = Recurrent<T>::kNr;
+    const int64_t units = this->units, blocks = this->blocks, ld = 2 * kNr;
+    const T *x = input<T>(call, 0), *h0 = input<T>(call, 1), *drop = this->drop(call);
+    T *hs = output<T>(call, 0), *parts = output<T>(call, 1);
+    const auto held = this->held(call);
+    Recurrent<T>::run(
+        input<T>(call, 2), false, static_cast<T*>(call.scratch),
+        [&](const typename Recurrent<T>::Task& t) {
+          for (int64_t s = 0; s < this->steps; ++s) {
+            this->pack_states(t, h0, hs, drop, s);
+            for (int64_t b = 0; b < blocks; ++b) {
+              const int64_t n = min64(kNr, units - b * kNr);
+              for (int64_t g = 0; g < 2; ++g)
+                this->multiply(t, b * 3 + g, n, t.z + g * kNr, ld, false);
+              each_row(t, s, b, [&](const Place& at) __attribute__((always_inline)) {
+                const T* xr = x + at.row * 3 * units + at.u;
+                T* pr = parts + at.row * 4 * units + at.u;
+                const T* z = t.z + at.local * ld + at.i;
+                const Vec<T> r = fn.gate(load(z + kNr) + load_n(xr + units, at.count, T(0)));
+                Vec<T> h = load_n(this->before(h0, hs, s, at.r) + at.u, at.count, T(0));
+                if (drop) h *= load_n(drop + at.r * units + at.u, at.count, T(0));
+                store_n(pr, fn.gate(load(z) + load_n(xr, at.count, T(0))), at.count);
+                store_n(pr + units, r, at.count);
+                store_n(pr + 3 * units, r * h, at.count);
+              });
+            }
+            this->pack_rows_of(
+                t, [&](int64_t r) { return parts + (this->row_of(s, t.row + r) * 4 + 3) * units; });
+            for (int64_t b = 0; b < blocks; ++b) {
+              this->multiply(t, b * 3 + 2, min64(kNr, units - b * kNr), t.z, kNr, false);
+              each_row(t, s, b, [&](const Place& at) __attribute__((always_inline)) {
+                const T* given = x + (at.row * 3 + 2) * units + at.u;
+                T* pr = parts + at.row * 4 * units + at.u;
+                const Vec<T> inner = load(t.z + at.local * kNr + at.i);
+                const Vec<T> n = fn.state(inner + load_n(given, at.count, T(0)));
+                const Vec<T> z = load_n(pr, at.count, T(0));
+                const Vec<T> old = load_n(this->before(h0, hs, s, at.r) + at.u, at.count, T(0));
+                store_n(pr + 2 * units, n, at.count);
+                const Vec<T> h = held(at.row) ? old : z * old + (T(1) - z) * n;
+                store_n(hs + at.row * units + at.u, h, at.count);
+              });
+            }
+          }
+        });
+  }
+
+  // Units [u, u + count) of a row, which are [i, i + count) of their block.
+  struct Place {
+    int64_t local, r, row;  // of the task, of the batch, of the sequences
+    int64_t u, i, count;
+  };
+  template <class Task, class F>
+  HB_INLINE void each_row(const Task& t, int64_t s, int64_t b, const F& f) const {
+    constexpr int64_t kNr = Recurrent<T>::kNr;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const int64_t row = this->row_of(s, t.row + r);
+      each_vector<T>(min64(kNr, this->units - b * kNr),
+                     [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+                       f(Place{r, t.row + r, row, b * kNr + i, i, count});
+                     });
+    }
+  }
+};
+
+// inputs: parts, h (of all steps), h (the first), kernel, dh; outputs: gradients of the projected
+// inputs, and dh.
+template <class T>
+struct GruBeforeSequenceGrad : Recurrent<T> {
+  explicit GruBeforeSequenceGrad(Prepare& p) : Recurrent<T>(p, p.inputs[1], 3, 5, true) {}
+  void run(const Call& call) const {
+    this->with_functions([&](const auto& fn) __attribute__((always_inline)) { run(call, fn); });
+  }
+  template <class Functions>
+  void run(const Call& call, const Functions& fn) const {
+    constexpr int64_t kNr = Recurrent<T>::kNr;
+    const int64_t units = this->units, blocks = this->blocks;
+    const T *parts = input<T>(call, 0), *hs = input<T>(call, 1), *h0 = input<T>(call, 2);
+    const T *dhs = input<T>(call, 4), *drop = this->drop(call);
+    T *dx = output<T>(call, 0), *carry = output<T>(call, 1);
+    const auto held = this->held(call);
+    memset(carry, 0, size_t(this->batch * units) * sizeof(T));
+    const auto in = [](const T* p, int64_t count)
+                        __attribute__((always_inline)) { return load_n(p, count, T(0)); };
+    Recurrent<T>::run(
+        input<T>(call, 3), true, static_cast<T*>(call.scratch),
+        [&](const typename Recurrent<T>::Task& t) {
+          for (int64_t s = this->steps - 1; s >= 0; --s) {
+            // dz and dn, and all of dh for now
+            for (int64_t r = t.row; r < t.row + t.m; ++r) {
+              const int64_t row = this->row_of(s, r);
+              const T *pr = parts + row * 4 * units, *old = this->before(h0, hs, s, r);
+              T* xr = dx + row * 3 * units;
+              each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
+                const Vec<T> dh =
+                    in(carry + r * units + u, count) + in(dhs + row * units + u, count);
+                const Vec<T> z = in(pr + u, count), n = in(pr + 2 * units + u, count);
+                const bool hold = held(row);
+                const Vec<T> dz = dh * (in(old + u, count) - n) * fn.gate_slope(z);
+                const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
+                store_n(xr + u, hold ? Vec<T>{} : dz, count);
+                store_n(xr + 2 * units + u, hold ? Vec<T>{} : dn, count);
+                store_n(carry + r * units + u, dh, count);
+              });
+            }
+            // d(r h) = dn W^T, from it dr and a part of dh
+            this->pack_rows_of(
+                t, [&](int64_t r) { return dx + (this->row_of(s, t.row + r) * 3 + 2) * units; },
+                units);
+            for (int64_t b = 0; b < blocks; ++b) {
+              const int64_t width = min64(kNr, units - b * kNr);
+              this->multiply(t, b, width, t.z, kNr, false, 2 * units, units);
+              for (int64_t i = 0; i < t.m; ++i) {
+                const int64_t r = t.row + i, row = this->row_of(s, r);
+                const T *pr = parts + row * 4 * units, *old = this->before(h0, hs, s, r);
+                each_vector<T>(width, [&](int64_t j, int64_t count) __attribute__((always_inline)) {
+                  const int64_t u = b * kNr + j;
+                  T *xr = dx + (row * 3 + 1) * units + u, *hr = carry + r * units + u;
+                  if (held(row)) return store_n(xr, Vec<T>{}, count);
+                  const Vec<T> drh = in(t.z + i * kNr + j, count), rs = in(pr + units + u, count);
+                  Vec<T> scale = splat<T>(T(1));
+                  if (drop) scale = in(drop + r * units + u, count);
+                  store_n(xr, drh * (in(old + u, count) * scale) * fn.gate_slope(rs), count);
+                  store_n(hr, in(hr, count) * in(pr + u, count) + drh * rs * scale, count);
+                });
+              }
+            }
+            // dh += [dz, dr] W^T
+            this->pack_rows_of(
+                t, [&](int64_t r) { return dx + this->row_of(s, t.row + r) * 3 * units; },
+                2 * units);
+            for (int64_t b = 0; b < blocks; ++b) this->add_product(t, b, carry, drop, 0, 2 * units);
+          }
+        });
+  }
+};
+
 #define HB_RECURRENT(op, Type)             \
   typedef Type<float> Type##F32;           \
   typedef Type<double> Type##F64;          \
@@ -610,6 +769,8 @@ typedef LstmSequenceGrad<float> LstmSequenceGradF32;  // dz may lie where the ga
 typedef LstmSequenceGrad<double> LstmSequenceGradF64;
 HB_CPU_KERNEL_INPLACE(lstm_sequence_grad, LstmSequenceGradF32, ::hb::kF32)
 HB_CPU_KERNEL_INPLACE(lstm_sequence_grad, LstmSequenceGradF64, ::hb::kF64)
+HB_RECURRENT(gru_before_sequence, GruBeforeSequence)
+HB_RECURRENT(gru_before_sequence_grad, GruBeforeSequenceGrad)
 HB_RECURRENT(gru_sequence, GruSequence)
 HB_RECURRENT(gru_sequence_grad, GruSequenceGrad)
 

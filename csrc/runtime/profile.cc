@@ -43,11 +43,10 @@ Cost instruction_cost(const std::string& op, const Prepare& p) {
     c.flops = 2 * double(num_elements(p.inputs[1])) * double(num_elements(w)) /
               double(w.shape[w.rank - 1]);
   } else if (op.rfind("lstm_sequence", 0) == 0 || op.rfind("gru_sequence", 0) == 0 ||
-             op.rfind("simple_sequence", 0) == 0) {
+             op.rfind("gru_before_sequence", 0) == 0 || op.rfind("simple_sequence", 0) == 0) {
     // (steps, batch) rows times a matrix
-    const int at = op == "simple_sequence_grad"                      ? 1
-                   : op == "gru_sequence" || op == "simple_sequence" ? 2
-                                                                     : 3;
+    const bool grad = op.ends_with("_grad");
+    const int at = op == "simple_sequence_grad" ? 1 : grad || op == "lstm_sequence" ? 3 : 2;
     const TensorSpec &rows = p.outputs[0], &w = p.inputs[at];
     c.flops = 2 * double(rows.shape[0]) * double(rows.shape[1]) * double(num_elements(w));
   } else if (op == "attention" || op == "attention_grad") {  // of all scores, masked or not

@@ -86,10 +86,10 @@ class GRUCell(RecurrentCell):
             return z
         return ops.add(z, self.bias[0] if self.reset_after else self.bias)
 
-    def whole_sequence(self, drop):
-        return super().whole_sequence(drop) if self.reset_after else None
-
     def _sequence(self, projected, states, kernel, mask, drop, **settings):
+        if not self.reset_after:
+            h, _ = recurrent.gru_before_sequence(projected, *states, kernel, mask, drop, **settings)
+            return h, [h]
         if self.bias is None:
             bias = ops.zeros((kernel.shape[-1],), dtype=kernel.dtype)
         else:

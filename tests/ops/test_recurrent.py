@@ -45,11 +45,25 @@ def gru_loop(projected, h, kernel, bias, mask=None):
     return (ops.stack(hs),)
 
 
+def gru_before_loop(projected, h, kernel, mask=None):
+    hs = []
+    for t in range(projected.shape[0]):
+        x_z, x_r, x_n = ops.split(projected[t], 3, axis=-1)
+        k_z, k_r, k_n = ops.split(kernel, 3, axis=-1)
+        z, r = ops.sigmoid(x_z + ops.matmul(h, k_z)), ops.sigmoid(x_r + ops.matmul(h, k_r))
+        n = ops.tanh(x_n + ops.matmul(r * h, k_n))
+        h = visible(mask, t, z * h + (1 - z) * n, h)
+        hs.append(h)
+    return (ops.stack(hs),)
+
+
 def arguments(gates, steps=4, batch=3, units=2, dtype="float64"):
     r = np.random.default_rng(0)
-    state, n = (batch, units), gates * units
+    state, n = (batch, units), int(gates) * units
     shapes = [(steps, batch, n), state]
-    shapes += {1: [(units, n)], 3: [(units, n), (n,)], 4: [state, (units, n)]}[gates]
+    shapes += {1: [(units, n)], "3": [(units, n)], 3: [(units, n), (n,)], 4: [state, (units, n)]}[
+        gates
+    ]
     return [ops.convert_to_tensor(r.normal(size=s).astype(dtype)) for s in shapes]
 
 
@@ -76,6 +90,8 @@ def value_and_gradients(fn, xs, outputs, *mask):
 
 LSTM = (recurrent.lstm_sequence, lstm_loop, 4)
 GRU = (recurrent.gru_sequence, gru_loop, 3)
+# "3": three gates, but no bias of the state's part
+GRU_BEFORE = (recurrent.gru_before_sequence, gru_before_loop, "3")
 SIMPLE = (recurrent.simple_sequence, simple_loop, 1)
 
 
@@ -83,7 +99,7 @@ SIMPLE = (recurrent.simple_sequence, simple_loop, 1)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     "kind,outputs",
-    [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,)), (SIMPLE, (0,))],
+    [(LSTM, (0,)), (LSTM, (1,)), (LSTM, (0, 1)), (GRU, (0,)), (SIMPLE, (0,)), (GRU_BEFORE, (0,))],
 )
 def test_a_sequence_is_the_loop(compiled, masked, kind, outputs):
     xs = arguments(kind[2])
@@ -100,7 +116,9 @@ def test_a_sequence_is_the_loop(compiled, masked, kind, outputs):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
+@pytest.mark.parametrize(
+    "kind", [LSTM, GRU, SIMPLE, GRU_BEFORE], ids=["lstm", "gru", "simple", "gru_before"]
+)
 def test_second_derivatives(kind, masked):
     xs = arguments(kind[2], steps=3, batch=2)
     mask = [some_mask(xs)] if masked else []
@@ -149,7 +167,9 @@ def test_kernels_compute_the_compositions(dtype, tolerance, masked, kind, output
         np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
+@pytest.mark.parametrize(
+    "kind", [LSTM, GRU, SIMPLE, GRU_BEFORE], ids=["lstm", "gru", "simple", "gru_before"]
+)
 def test_rows_do_not_depend_on_the_batch(kind):
     # A row has the same bits whichever rows share its task: what makes threads invisible.
     xs = arguments(kind[2], 4, 50, 24, dtype="float32")
@@ -207,7 +227,9 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", [LSTM, GRU, SIMPLE], ids=["lstm", "gru", "simple"])
+@pytest.mark.parametrize(
+    "kind", [LSTM, GRU, SIMPLE, GRU_BEFORE], ids=["lstm", "gru", "simple", "gru_before"]
+)
 def test_kernels_under_every_setting(kind, masked, dropped, settings):
     # Against the composition; and its gradient rule against the tape's in the plain loop.
     size = (5, 19, 37)
@@ -246,6 +268,7 @@ def test_kernels_under_every_setting(kind, masked, dropped, settings):
         ("LSTMCell", {"recurrent_activation": "hard_sigmoid", "activation": "relu"}),
         ("GRUCell", {"activation": "linear"}),
         ("GRUCell", {"reset_after": False}),
+        ("GRUCell", {"reset_after": False, "recurrent_dropout": 0.4, "activation": "relu"}),
     ],
 )
 def test_unusual_layers_give_what_the_loop_over_the_cell_gives(

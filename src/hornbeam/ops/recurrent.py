@@ -401,3 +401,118 @@ def _(op, dhs, dparts):
         dx, inner, dh0 = _gru_backwards(s, parts, hs, h0, kernel, dhs, dparts)
     dkernel, dbias = s.kernel_gradient(h0, hs, inner), OPS["sum"](_over_all_steps(inner), axis=0)
     return dx, dh0, dkernel, dbias, *_optional(op)
+
+
+# ------------------------------------------------------------------ GRU, reset before the product
+
+
+@op(inputs=("projected", "h", "kernel", "mask", "drop"))
+def gru_before_sequence(
+    projected,
+    h,
+    kernel,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    """Gated recurrent unit as first published: reset before the product (Cho et al., 2014).
+
+        x_z, x_r, x_n = split(projected[t]);  k_z, k_r, k_n = split(kernel)
+        z = sigmoid(x_z + h k_z);  r = sigmoid(x_r + h k_r);  n = tanh(x_n + (r h) k_n)
+        h = z h + (1 - z) n
+
+    Args:
+        projected: (time, batch, 3 * units), the inputs' part of the gates, bias included.
+        h: (batch, units), the first state.
+        kernel: (units, 3 * units).
+        mask, drop, activation, recurrent_activation, batch_first, reverse: see the module.
+
+    Returns:
+        h after every step, (time, batch, units), and z, r, n, r h, (time, batch, 4 * units), which
+        the gradient needs.
+    """
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+    units = h.shape[-1]
+    gates_kernel, state_kernel = kernel[:, : 2 * units], kernel[:, 2 * units :]
+
+    def step(h, x):
+        x_z, x_r, x_n = OPS["split"](x["projected"], 3, axis=-1)
+        carried = s.dropped(h)
+        h_z, h_r = OPS["split"](OPS["matmul"](carried, gates_kernel), 2, axis=-1)
+        z, r = s.gate(x_z + h_z), s.gate(x_r + h_r)
+        rh = r * carried
+        n = s.state(x_n + OPS["matmul"](rh, state_kernel))
+        h = _visible(x, z * h + (1.0 - z) * n, h)
+        return h, (h, OPS["concatenate"]([z, r, n, rh], axis=-1))
+
+    return s.scan(step, h, {"projected": projected})[1]
+
+
+def _gru_before_backwards(s, parts, hs, h, kernel, dhs, dparts=None):
+    """Gradients of the projected inputs and of the first state."""
+    units = h.shape[-1]
+    gates_back = OPS["transpose"](kernel[:, : 2 * units])
+    state_back = OPS["transpose"](kernel[:, 2 * units :])
+    zero = OPS["zeros_like"](h)
+
+    def step(dh, x):
+        z, r, n, _ = OPS["split"](x["parts"], 4, axis=-1)
+        h = x["h_before"]
+        all_h = dh + x["dh"]
+        dh = _visible(x, all_h, zero)
+        dz, dn = dh * (h - n), dh * (1.0 - z)
+        more = OPS["split"](x["dparts"], 4, axis=-1) if "dparts" in x else None
+        if more is not None:
+            dz, dn = dz + more[0], dn + more[2]
+        d_n = dn * s.state_slope(n)
+        drh = OPS["matmul"](d_n, state_back)
+        drh = drh if more is None else drh + more[3]
+        dr = drh * s.dropped(h)
+        dr = dr if more is None else dr + more[1]
+        d_z, d_r = dz * s.gate_slope(z), _visible(x, dr * s.gate_slope(r), zero)
+        gates = OPS["concatenate"]([d_z, d_r], axis=-1)
+        dh = dh * z + s.dropped(drh * r + OPS["matmul"](gates, gates_back))
+        if "mask" in x:  # a held state passes its gradient on
+            dh = dh + _visible(x, zero, all_h)
+        return dh, OPS["concatenate"]([d_z, d_r, d_n], axis=-1)
+
+    xs = {"parts": parts, "h_before": s.before(h, hs), "dh": dhs, "dparts": dparts}
+    dh0, dx = s.scan(step, zero, xs, backwards=True)
+    return dx, dh0
+
+
+@op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask", "drop"), kernel="gru_before_sequence_grad")
+def _gru_before_sequence_grad(
+    parts,
+    hs,
+    h,
+    kernel,
+    dhs,
+    mask=None,
+    drop=None,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    batch_first=False,
+    reverse=False,
+):
+    s = _Sequence(mask, drop, activation, recurrent_activation, batch_first, reverse)
+    return _gru_before_backwards(s, parts, hs, h, kernel, dhs)
+
+
+@gru_before_sequence.gradient
+def _(op, dhs, dparts):
+    h0, kernel = op.inputs[1:3]
+    hs, parts = op.outputs
+    s = _Sequence(**_common(op))
+    if op.missing[1]:
+        dx, dh0 = _gru_before_sequence_grad(parts, hs, h0, kernel, dhs, **_common(op))
+    else:  # in a gradient of the gradient
+        dx, dh0 = _gru_before_backwards(s, parts, hs, h0, kernel, dhs, dparts)
+    units = h0.shape[-1]
+    gates = s.kernel_gradient(h0, hs, dx[..., : 2 * units])
+    rh, dn = _over_all_steps(parts[..., 3 * units :]), _over_all_steps(dx[..., 2 * units :])
+    dkernel = OPS["concatenate"]([gates, OPS["matmul"](OPS["transpose"](rh), dn)], axis=-1)
+    return dx, dh0, dkernel, *_optional(op)
