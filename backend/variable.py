@@ -42,7 +42,7 @@ class Variable(TensorLike):
     __slots__ = (
         "core", "shape", "dtype", "name", "path", "_trainable", "regularizer", "constraint",
         "overwrite_with_gradient", "aggregation", "synchronization", "autocast", "_version",
-        "_layout", "__weakref__", "__dict__",
+        "_layout", "is_embedding", "__weakref__", "__dict__",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class Variable(TensorLike):
         self.constraint = None
         self.overwrite_with_gradient = False
         self._layout = layout
+        self.is_embedding = False  # a table that is read by rows
         self._version = 0
         if isinstance(initializer, str):
             initializer = OPS["get_initializer"](initializer)

@@ -37,26 +37,29 @@ def run(graph: Graph) -> Graph:
             sums = [i for i in sums if _read_alike(node.inputs[i], readers)]
         if not sums:
             return None
-        inputs, added, places = list(inputs), [], []
+        count, attrs, left_out = len(inputs), dict(node.attrs), None
+        if lazy is not None:
+            left_out, program = lazy
+            attrs |= program
+        place = {i: k for k, i in enumerate(i for i in range(count) if i != left_out)}
+        inputs, places = [inputs[i] for i in place], []
         for i in sums:
             source = node.inputs[i].node
             rows, ids = (rewrite.mapping[v] for v in source.inputs)
-            attrs = {"num_segments": source.attrs["num_segments"], "wrap": source.attrs["wrap"]}
-            key = (ids, *attrs.values())
+            order = {"num_segments": source.attrs["num_segments"], "wrap": source.attrs["wrap"]}
+            key = (ids, *order.values())
             if key not in orders:
-                order = REGISTRY["segment_order"]
-                orders[key] = rewrite.new.add(order, (ids,), attrs, where=source.where).outputs
-            inputs[i] = rows
-            places += [i, len(inputs) + len(added), len(inputs) + len(added) + 1]
-            added += orders[key]
-        count = len(inputs)
-        attrs = dict(node.attrs)
-        if lazy is not None:
-            attrs |= lazy
-        shift = [a if a < count else a + len(added) for a in attrs["args"]]
-        outs = [a if a < count else a + len(added) for a in attrs["outs"]]
-        attrs |= {"args": tuple(shift), "outs": tuple(outs), "sparse": tuple(places)}
-        return rewrite.copy(node, (*inputs, *added), attrs)
+                op = REGISTRY["segment_order"]
+                orders[key] = rewrite.new.add(op, (ids,), order, where=source.where).outputs
+            inputs[place[i]] = rows
+            places += [place[i], len(inputs), len(inputs) + 1]
+            inputs += orders[key]
+        for name in ("args", "outs", "lazy"):
+            if name in attrs:
+                attrs[name] = tuple(
+                    place[a] if a < count else a - count + len(inputs) for a in attrs[name]
+                )
+        return rewrite.copy(node, tuple(inputs), attrs | {"sparse": tuple(places)})
 
     return rewrite.run(visit)
 
@@ -86,7 +89,8 @@ def _is_sparse(value, cluster: Node) -> bool:
 
 
 def _lazy(graph, node, sums, readers):
-    """The program without the choice of rows, if that is all that its results are; else None."""
+    """The mask among the inputs and the program without the choice of rows that it makes, if that
+    is all that its results are; else None."""
     count = len(node.inputs)
     masks = [i for i, v in enumerate(node.inputs) if v.node.op.name == "nonzero_rows"]
     if len(masks) != 1 or len(sums) != 1:
@@ -97,7 +101,8 @@ def _lazy(graph, node, sums, readers):
         return None
     if {id(n) for n in readers[value]} != {id(node), id(mask_node)}:
         return None
-    full = [v for i, v in enumerate(node.inputs) if v.size == value.size and i != sums[0]]
+    others = [v for i, v in enumerate(node.inputs) if i not in (mask, sums[0])]
+    full = [v for v in others if v.size == value.size]
     if any(v.node.op is not VARIABLE for v in full):
         return None
 
@@ -131,7 +136,7 @@ def _lazy(graph, node, sums, readers):
         kept.append(old[out])
     if len({new_id[out] for out in node.attrs["outs"]}) != len(kept):
         return None
-    return {
+    return mask, {
         "fns": tuple(fns),
         "arity": tuple(arity),
         "args": tuple(args),

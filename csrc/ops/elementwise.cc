@@ -45,7 +45,7 @@ namespace {
 constexpr const char* kComputeNames[] = {"bool", "int32", "int64", "uint64", "float32", "float64"};
 constexpr int64_t kLongPeriod = 4096;     // elements; longer periods are read in place, by rows
 constexpr int64_t kTileBytes = 24 << 10;  // of all slots and operands together
-constexpr int64_t kRowsOfTask = 256, kAhead = 4;  // lazy: rows of a task, of a prefetch
+constexpr int64_t kRowsOfTask = 256, kAhead = 8;  // lazy: rows of a task, of a prefetch
 constexpr int64_t kTaskCost = 1 << 17;            // additions that pay for handing work to a thread
 
 template <class T>
@@ -237,7 +237,7 @@ class Elementwise {
       while (k < end && keys[k] * x.inner < total_) {
         const int64_t first = k, begin = keys[k] * x.inner;
         while (k < x.rows && keys[k] == keys[first]) ++k;
-        if (k + kAhead < x.rows) prefetch_row(call, keys[k + kAhead] * x.inner, x.inner);
+        if (k + kAhead < x.rows) prefetch_row(call, x, k + kAhead);
         bool zero = true;
         for (int64_t pos = begin; zero && pos < begin + x.inner; pos += tile_) {
           const int64_t n = smaller(tile_, begin + x.inner - pos);
@@ -250,13 +250,16 @@ class Elementwise {
       }
     });
   }
-  void prefetch_row(const Call& call, int64_t pos, int64_t inner) const {
+  void prefetch_row(const Call& call, const Input& sums, int64_t k) const {
+    const int64_t pos = ((const int32_t*)call.inputs[sums.keys])[k] * sums.inner;
+    const int64_t from = ((const int32_t*)call.inputs[sums.order])[k] * sums.inner;
     if (pos >= total_) return;
     for (int i = 0; i < num_inputs_; ++i) {
       const Input& x = inputs_[i];
-      if (x.access != Access::Dense) continue;
-      const char* row = (const char*)call.inputs[i] + pos * x.item_bytes;
-      for (int64_t at = 0; at < inner * x.item_bytes && at < 512; at += 64)
+      if (x.access != Access::Dense && x.access != Access::Sparse) continue;
+      const int64_t first = x.access == Access::Sparse ? from : pos;
+      const char* row = (const char*)call.inputs[i] + first * x.item_bytes;
+      for (int64_t at = 0; at < sums.inner * x.item_bytes && at < 512; at += 64)
         __builtin_prefetch(row + at, 1);
     }
   }

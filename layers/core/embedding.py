@@ -74,6 +74,7 @@ class Embedding(Layer):
 
     def build(self, input_shape=None):
         self.embeddings = add_named_weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self.embeddings.is_embedding = True  # for optimizers with lazy_embeddings
 
     def call(self, inputs):
         if backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):

@@ -22,6 +22,7 @@ def has_dense_gradient(program):
 def train(ids, loss, shape, make=lambda: optimizers.Adam(0.1), steps=3, extra=()):
     """(values of all variables after some steps, the program)."""
     table = keras.Variable(np.random.default_rng(1).normal(size=shape), dtype="float32")
+    table.is_embedding = True
     others = [keras.Variable(e, dtype="float32") for e in extra]
     optimizer = make()
     optimizer.build([table, *others])
@@ -165,6 +166,107 @@ def test_the_pass_leaves_no_sum_behind():
     assert "segment_order" in names and "segment_reduce" not in names
 
 
+LAZY = {"lazy_embeddings": True}
+
+
+@pytest.mark.parametrize("inner", [(1,), (3,), (16,), (5, 7), (1500,)])
+@pytest.mark.parametrize("ids", IDS)
+def test_lazy_rows_give_the_bits_of_a_choice_among_all_rows(monkeypatch, ids, inner):
+    both(monkeypatch, IDS[ids], one_gather, (13, *inner), lambda: optimizers.Adam(0.1, **LAZY))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.SGD(0.1, **LAZY),
+        lambda: optimizers.SGD(0.1, momentum=0.9, **LAZY),
+        lambda: optimizers.AdamW(0.1, weight_decay=0.1, **LAZY),
+        lambda: optimizers.RMSprop(0.1, **LAZY),
+        lambda: optimizers.Adagrad(0.1, **LAZY),
+        lambda: optimizers.Nadam(0.1, **LAZY),
+    ],
+)
+def test_every_optimizer_can_be_lazy(monkeypatch, make):
+    ids = rng.integers(0, 600, 290).astype("int32")
+    both(monkeypatch, ids, one_gather, (600, 12), make)
+
+
+@pytest.mark.parametrize(
+    "options, rows",
+    [
+        ({"clipvalue": 0.1}, True),
+        ({"clipnorm": 0.5}, False),
+        ({"global_clipnorm": 0.5}, False),
+        ({"use_ema": True}, False),
+        ({"gradient_accumulation_steps": 2}, True),
+        ({"loss_scale_factor": 4.0}, True),
+    ],
+)
+def test_lazy_with_other_options(monkeypatch, options, rows):
+    def make():
+        return optimizers.Adam(0.1, **LAZY, **options)
+
+    both(monkeypatch, IDS["duplicates"], one_gather, (13, 4), make, expect_sparse=rows)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_lazy_rows_without_gradient_stand_still(traced):
+    lr, b1, b2, eps = 0.1, 0.9, 0.999, 1e-7
+    start = rng.normal(size=(9, 3)).astype("float32")
+    table = keras.Variable(start)
+    other = keras.Variable(start)  # no table: moves
+    table.is_embedding = True
+    optimizer = optimizers.Adam(lr, **LAZY)
+    optimizer.build([table, other])
+
+    def step(g):
+        optimizer.apply([g, g], [table, other])
+
+    step = backend.function(step) if traced else step
+    w, m, v = start.astype("float64"), np.zeros((9, 3)), np.zeros((9, 3))
+    for t in range(1, 5):
+        g = rng.normal(size=(9, 3)) * (rng.random((9, 1)) < 0.4)
+        rows = (g != 0).any(axis=1)
+        m[rows] += (g[rows] - m[rows]) * (1 - b1)
+        v[rows] += (g[rows] ** 2 - v[rows]) * (1 - b2)
+        rate = lr * np.sqrt(1 - b2**t) / (1 - b1**t)
+        w[rows] -= rate * m[rows] / (np.sqrt(v[rows]) + eps)
+        step(ops.convert_to_tensor(g, dtype="float32"))
+    np.testing.assert_allclose(table.numpy(), w, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(table.numpy() == start, w == start)
+    assert not np.array_equal(other.numpy(), table.numpy())
+
+
+def test_a_row_whose_gradients_cancel_stands_still():
+    # also where the engine sees only the rows of the batch
+    def loss(table, ids):
+        rows = ops.take(table, ids, axis=0)
+        return ops.sum(rows[0] - rows[1]) + ops.sum(rows[2])
+
+    start = np.random.default_rng(1).normal(size=(13, 4)).astype("float32")
+    ids = np.array([4, 4, 7], "int32")
+    (table, *_), program = train(ids, loss, (13, 4), lambda: optimizers.Adam(0.1, **LAZY), steps=1)
+    assert not has_dense_gradient(program)
+    assert np.flatnonzero((table != start).any(axis=1)).tolist() == [7]
+
+
+def test_lazy_is_in_the_configuration_only_if_set():
+    assert "lazy_embeddings" not in optimizers.Adam().get_config()
+    again = optimizers.Adam.from_config(optimizers.Adam(**LAZY).get_config())
+    assert again.lazy_embeddings
+    with pytest.raises(ValueError, match="lazy_embeddings of the inner optimizer"):
+        optimizers.LossScaleOptimizer(optimizers.Adam(), **LAZY)
+
+
+def test_embedding_layers_mark_their_tables():
+    layer = keras.layers.Embedding(5, 3)
+    layer.build()
+    assert layer.embeddings.is_embedding
+    dense = keras.layers.Dense(3)
+    dense.build((None, 5))
+    assert not dense.kernel.is_embedding
+
+
 SCRIPT = """
 import sys, numpy as np, hornbeam as keras
 keras.utils.set_random_seed(0)
@@ -178,7 +280,7 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in m.get_weights())).hexdigest()
 """
 
 
-@pytest.mark.parametrize("options", ["{}"])
+@pytest.mark.parametrize("options", ["{}", "{'lazy_embeddings': True}"])
 def test_same_bits_for_any_number_of_threads(options, monkeypatch):
     digests = set()
     for threads in ("1", "2", "3"):

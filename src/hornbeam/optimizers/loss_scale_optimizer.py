@@ -15,6 +15,7 @@ _INNER_ONLY = {
     "ema_overwrite_frequency": None,
     "loss_scale_factor": None,
     "gradient_accumulation_steps": None,
+    "lazy_embeddings": False,
 }
 
 

@@ -8,6 +8,7 @@ import re
 import warnings
 
 from hornbeam import backend, initializers, ops
+from hornbeam.ops import index
 from hornbeam.optimizers.schedules.learning_rate_schedule import LearningRateSchedule
 from hornbeam.saving import serialization_lib
 from hornbeam.utils import naming, state
@@ -27,6 +28,12 @@ class Optimizer:
         loss_scale_factor: the loss was multiplied by it (`scale_loss`), gradients are divided.
         gradient_accumulation_steps: update once in so many steps, with the mean gradient.
         name: name of the optimizer.
+        lazy_embeddings: not in Keras. Rows of the tables of `Embedding` layers whose gradient is
+            zero keep their values, and so do their slots; by default every row moves at every
+            step (momentum, weight decay). Other mathematics, like the lazy Adam of other
+            libraries, and much faster for large tables: a step costs what the rows of the batch
+            cost. The average weights of `use_ema` still move. `get_config` has it only if it is
+            set, so that Keras can read the configuration of all others.
 
     Example:
 
@@ -57,6 +64,7 @@ class Optimizer:
         kind = type(self).__name__
         if kwargs.pop("decay", None) is not None:
             warnings.warn(f"{kind}: argument `decay` is ignored; use a schedule", stacklevel=3)
+        self.lazy_embeddings = bool(kwargs.pop("lazy_embeddings", False))
         if kwargs:
             raise ValueError(f"{kind}: unknown arguments; got {sorted(kwargs)}")
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
@@ -91,6 +99,7 @@ class Optimizer:
         self._variables = []
         self._trainable_variables = []
         self._index = {}  # id of a trainable variable → its place
+        self._slots = {}  # id of a trainable variable → variables made from it
         self._excluded_ids = set()
         self._excluded_names = None
         self._iterations = self.add_variable((), dtype="int32", name="iteration")
@@ -145,12 +154,14 @@ class Optimizer:
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
         """A slot of the shape and dtype of `reference_variable`, named after its path."""
         path = (reference_variable.path or reference_variable.name).replace("/", "_")
-        return self.add_variable(
+        slot = self.add_variable(
             reference_variable.shape,
             initializer,
             reference_variable.dtype,
             name=f"{path}_{name or 'var'}",
         )
+        self._slots.setdefault(id(reference_variable), []).append(slot)
+        return slot
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
         """One slot per variable and name; a list for one name, a tuple of lists for a list."""
@@ -308,9 +319,17 @@ class Optimizer:
         return pairs
 
     def _update(self, grads, variables):
-        grads = self._clip_gradients(grads)
-        self._apply_weight_decay(variables)
-        self._backend_update_step(grads, variables, self.learning_rate)
+        touched = []  # of the variables whose other rows stay as they are
+        for gradient, variable in zip(grads, variables, strict=True):
+            if self.lazy_embeddings and variable.is_embedding:
+                rows = index.nonzero_rows(gradient)
+                touched += [(v, rows) for v in (variable, *self._slots.get(id(variable), ()))]
+
+        def update():
+            self._apply_weight_decay(variables)
+            self._backend_update_step(self._clip_gradients(grads), variables, self.learning_rate)
+
+        state.keep_rows(touched, update)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         for gradient, variable in zip(grads, trainable_variables, strict=True):
@@ -454,7 +473,7 @@ class Optimizer:
             rate = float(rate.numpy())
         else:
             rate = serialization_lib.serialize_keras_object(rate)
-        return {
+        config = {
             "name": self.name,
             "learning_rate": rate,
             "weight_decay": self.weight_decay,
@@ -467,6 +486,7 @@ class Optimizer:
             "loss_scale_factor": self.loss_scale_factor,
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
         }
+        return config | ({"lazy_embeddings": True} if self.lazy_embeddings else {})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

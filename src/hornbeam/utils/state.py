@@ -4,7 +4,7 @@ Values of variables are immutable tensors (or symbolic values), so a list of the
 eagerly and inside a trace alike.
 """
 
-from hornbeam import ops
+from hornbeam import backend, ops
 
 
 def stateless(variables, values, fn):
@@ -30,3 +30,17 @@ def keep_if(condition, variables, fn):
     fn()
     for variable, old in zip(variables, before, strict=True):
         variable.assign(ops.where(condition, variable.value, old))
+
+
+def keep_rows(rows, fn):
+    """Run `fn`, but of each (variable, mask) in `rows` keep the rows where the mask is false."""
+    before = [(v.value, _version(v)) for v, _ in rows]
+    fn()
+    for (variable, mask), (old, version) in zip(rows, before, strict=True):
+        if _version(variable) != version:
+            variable.assign(ops.where(mask, variable.value, old))
+
+
+def _version(variable):
+    """A number that changes when the variable is assigned."""
+    return id(variable.value) if backend.is_tracing() else variable._version
