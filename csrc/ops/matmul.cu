@@ -1,17 +1,13 @@
 // matmul on CUDA without tensor cores: c[.., i, j] = activation(sum_k a[.., i, k] b[.., k, j] +
 // bias[j]).
 //
-// The contract is that of matmul.cc. A block makes a 64 x 64 tile of c: 16 values of k at a time,
-// tiles of a and b lie in shared memory, each of 256 threads keeps 4 x 4 sums in registers. Any
-// dtype, any strides, transposes, broadcast batches, bias and ReLU: the path for what tensor cores
-// do not take (float64, integers, small shapes) and the reference for kernels that do. One thread
-// adds a sum in the order of k. float16 and bfloat16 are widened and summed in float32.
-#include "cuda/kernel.cuh"
+// The contract is that of matmul.cc; the product is that of gemm.cuh. Any dtype, any strides,
+// transposes, broadcast batches, bias and ReLU: the path for what tensor cores do not take (float64,
+// integers, small shapes), and what kernels that use them are checked against.
+#include "ops/gemm.cuh"
 
 namespace hb::cuda {
 namespace {
-
-constexpr int kTile = 64, kDepth = 16, kPerThread = 4;
 
 struct Shape {
   int64_t m, n, k, batch;
@@ -22,59 +18,41 @@ struct Shape {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    matmul_tiles(T* c, const T* a, const T* b, const T* bias, const Shape s) {
+struct Product {
+  const T *a_data, *b_data, *bias;
+  T* c_data;
+  Shape s;
   typedef Compute<T> C;
-  __shared__ C a_tile[kDepth][kTile + 4];
-  __shared__ C b_tile[kDepth][kTile + 4];
-  const int thread = threadIdx.x, row = thread / 16 * kPerThread, column = thread % 16 * kPerThread;
-  const int64_t i0 = int64_t(blockIdx.x) * kTile, j0 = int64_t(blockIdx.y) * kTile;
+  __device__ C a(int64_t i, int64_t k) const {
+    return C(widened(a_data[i * s.a_row + k * s.a_column]));
+  }
+  __device__ C b(int64_t k, int64_t j) const {
+    return C(widened(b_data[k * s.b_row + j * s.b_column]));
+  }
+  // In which order memory has them.
+  __device__ bool a_by_k() const { return s.a_column == 1; }
+  __device__ bool b_by_k() const { return s.b_column != 1; }
+  __device__ void store(int64_t i, int64_t j, C sum) const {
+    if (bias) sum += C(widened(bias[j]));
+    if (s.relu) sum = sum < C(0) ? C(0) : sum;  // NaN stays
+    c_data[i * s.n + j] = narrowed<T>(sum);
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) matmul_tiles(const Product<T> whole) {
+  const Shape& s = whole.s;
   for (int64_t batch = blockIdx.z; batch < s.batch; batch += gridDim.z) {
-    const T *a_at = a, *b_at = b;
+    Product<T> p = whole;
     int64_t rest = batch;
     for (int d = 0; d < s.axes; ++d) {
       const int64_t x = rest % s.extent[d];
       rest /= s.extent[d];
-      a_at += x * s.a_stride[d];
-      b_at += x * s.b_stride[d];
+      p.a_data += x * s.a_stride[d];
+      p.b_data += x * s.b_stride[d];
     }
-    C sums[kPerThread][kPerThread] = {};
-    for (int64_t k0 = 0; k0 < s.k; k0 += kDepth) {
-      // The tiles, in the order in which memory has them; 0 beyond the edges.
-      for (int t = thread; t < kTile * kDepth; t += kThreads) {
-        const int i = s.a_column == 1 ? t / kDepth : t % kTile;
-        const int k = s.a_column == 1 ? t % kDepth : t / kTile;
-        a_tile[k][i] = i0 + i < s.m && k0 + k < s.k
-                           ? C(widened(a_at[(i0 + i) * s.a_row + (k0 + k) * s.a_column]))
-                           : C(0);
-      }
-      for (int t = thread; t < kTile * kDepth; t += kThreads) {
-        const int j = s.b_column == 1 ? t % kTile : t / kDepth;
-        const int k = s.b_column == 1 ? t / kTile : t % kDepth;
-        b_tile[k][j] = j0 + j < s.n && k0 + k < s.k
-                           ? C(widened(b_at[(k0 + k) * s.b_row + (j0 + j) * s.b_column]))
-                           : C(0);
-      }
-      __syncthreads();
-      for (int k = 0; k < kDepth; ++k) {
-        C x[kPerThread], y[kPerThread];
-        for (int i = 0; i < kPerThread; ++i) x[i] = a_tile[k][row + i];
-        for (int j = 0; j < kPerThread; ++j) y[j] = b_tile[k][column + j];
-        for (int i = 0; i < kPerThread; ++i)
-          for (int j = 0; j < kPerThread; ++j) sums[i][j] += x[i] * y[j];
-      }
-      __syncthreads();
-    }
-    T* to = c + batch * s.m * s.n;
-    for (int i = 0; i < kPerThread; ++i)
-      for (int j = 0; j < kPerThread; ++j) {
-        const int64_t at_row = i0 + row + i, at_column = j0 + column + j;
-        if (at_row >= s.m || at_column >= s.n) continue;
-        C sum = sums[i][j];
-        if (bias) sum += C(widened(bias[at_column]));
-        if (s.relu) sum = sum < C(0) ? C(0) : sum;  // NaN stays
-        to[at_row * s.n + at_column] = narrowed<T>(sum);
-      }
+    p.c_data += batch * s.m * s.n;
+    gemm_tile<Compute<T>>(p, s.m, s.n, 0, s.k);
   }
 }
 
@@ -130,12 +108,11 @@ struct Matmul {
   }
   template <class T>
   void run_as(const Call& c) const {
-    const dim3 grid(unsigned((s.m + kTile - 1) / kTile), unsigned((s.n + kTile - 1) / kTile),
-                    unsigned(s.batch < 65535 ? s.batch : 65535));
-    if (grid.y > 65535) fail("matmul: %lld columns are too many", (long long)s.n);
-    launch(grid, dim3(kThreads), c.stream, matmul_tiles<T>, static_cast<T*>(c.outputs[0]),
-           static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
-           has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr, s);
+    const Product<T> product{static_cast<const T*>(c.inputs[0]),
+                             static_cast<const T*>(c.inputs[1]),
+                             has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr,
+                             static_cast<T*>(c.outputs[0]), s};
+    launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<T>, product);
   }
   void run(const Call& c) const {
     if (s.batch == 0 || s.m == 0 || s.n == 0) return;

@@ -3,35 +3,11 @@
 // A block takes a row at a time. Its threads keep to a fixed order of additions (every 256th
 // element, then lanes of a warp, then warps), so results have the same bits run after run. Floor:
 // one read and one write of memory; rows beyond the L1 cache are read up to three times.
-#include "cuda/kernel.cuh"
+#include "cuda/block.cuh"
 
 namespace hb::cuda {
 namespace {
 
-struct Add {
-  template <class C>
-  static __device__ C join(C a, C b) {
-    return a + b;
-  }
-};
-struct Larger {  // NaN wins
-  template <class C>
-  static __device__ C join(C a, C b) {
-    return a > b || a != a ? a : b;
-  }
-};
-// The same value for all threads of the block.
-template <class Op, class C>
-__device__ C over_block(C x) {
-  __shared__ C shared[kThreads / 32];
-  for (int by = 16; by > 0; by /= 2) x = Op::join(x, shuffle_down(x, by));
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = shared[0];
-  for (int w = 1; w < kThreads / 32; ++w) x = Op::join(x, shared[w]);
-  __syncthreads();
-  return x;
-}
 template <class T>
 __device__ Compute<T> row_max(const T* x, int64_t n) {
   Compute<T> m = lowest<Compute<T>>();

@@ -17,9 +17,17 @@ def compiled(case, attrs):
     return backend.function(lambda *xs: case.op(*xs, **attrs))
 
 
+def without_subnormals(a):
+    """They count as zero on the CPU; on a GPU that is left open."""
+    if a.dtype.kind != "f":
+        return a
+    return np.where(np.abs(a) < np.finfo(a.dtype).tiny, 0, a).astype(a.dtype)
+
+
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{c.id}-{d}" for c, d in PAIRS])
 def test_values(case, dtype, cuda):
-    tensors = case.tensors(case.arrays(dtype), dtype)
+    arrays = backend.tree.map_structure(without_subnormals, case.arrays(dtype))
+    tensors = case.tensors(arrays, dtype)
     for attrs in case.grid():
         with hornbeam.device(cuda):
             got = compiled(case, attrs)(*tensors)

@@ -1,0 +1,263 @@
+// Convolution and its gradients on CUDA: implicit products (gemm.cuh), one to three spatial axes,
+// channels last, groups. The contract and the formulas are those of conv.cc, conv_grad_input.cc and
+// conv_grad_filter.cc; patches are read in place. The gradient to the input multiplies by the zeros
+// between strides. The filter gradient cuts its long sum into parts, by size only, and adds them in order.
+#include "ops/gemm.cuh"
+
+namespace hb::cuda {
+namespace {
+
+struct ConvShape {
+  int64_t n, c, o, groups, cg, og;  // cg, og: channels per group
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], lo[3];
+  bool relu = false;
+
+  ConvShape(const TensorSpec& x, const TensorSpec& w, const TensorSpec& y, const Attrs& attrs) {
+    const int spatial = x.rank - 2, lead = 3 - spatial;
+    const IntList s = attr_ints(attrs, "strides"), pad = attr_ints(attrs, "padding"),
+                  dil = attr_ints(attrs, "dilation");
+    if (spatial < 1 || spatial > 3 || w.rank != x.rank || y.rank != x.rank || s.size != spatial ||
+        dil.size != spatial || pad.size != 2 * spatial)
+      fail("expected 1 to 3 spatial axes with strides, dilation and padding");
+    for (int i = 0; i < 3; ++i) {
+      const int a = i - lead;
+      in[i] = a >= 0 ? x.shape[1 + a] : 1;
+      out[i] = a >= 0 ? y.shape[1 + a] : 1;
+      kernel[i] = a >= 0 ? w.shape[a] : 1;
+      stride[i] = a >= 0 ? s.data[a] : 1;
+      dilation[i] = a >= 0 ? dil.data[a] : 1;
+      lo[i] = a >= 0 ? pad.data[2 * a] : 0;
+      if (stride[i] < 1 || dilation[i] < 1) fail("expected positive strides and dilation");
+    }
+    n = x.shape[0];
+    c = x.shape[x.rank - 1];
+    o = y.shape[y.rank - 1];
+    groups = attr_int(attrs, "groups");
+    if (groups < 1 || c % groups || o % groups || w.shape[w.rank - 2] != c / groups ||
+        w.shape[w.rank - 1] != o || y.shape[0] != n)
+      fail("channels, filters and groups do not match");
+    cg = c / groups;
+    og = o / groups;
+    relu = attr_has(attrs, "activation") && strcmp(attr_str(attrs, "activation"), "relu") == 0;
+  }
+  __host__ __device__ int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+  __host__ __device__ int64_t in_size() const { return in[0] * in[1] * in[2]; }
+  __host__ __device__ int64_t out_size() const { return out[0] * out[1] * out[2]; }
+
+  // Which pixel of x output position q (of all samples) reads for a tap; -1: the border.
+  __device__ int64_t read(int64_t q, int64_t tap) const {
+    int64_t place[3], t[3];
+    split(q, out, place);
+    split(tap, kernel, t);
+    for (int a = 0; a < 3; ++a) {
+      place[a] = place[a] * stride[a] - lo[a] + t[a] * dilation[a];
+      if (place[a] < 0 || place[a] >= in[a]) return -1;
+    }
+    return ((q / out_size() * in[0] + place[0]) * in[1] + place[1]) * in[2] + place[2];
+  }
+  // Which output position reads input pixel q for a tap; -1: none.
+  __device__ int64_t reader(int64_t q, int64_t tap) const {
+    int64_t place[3], t[3];
+    split(q, in, place);
+    split(tap, kernel, t);
+    for (int a = 0; a < 3; ++a) {
+      place[a] += lo[a] - t[a] * dilation[a];
+      if (place[a] < 0 || place[a] % stride[a] != 0) return -1;
+      place[a] /= stride[a];
+      if (place[a] >= out[a]) return -1;
+    }
+    return ((q / in_size() * out[0] + place[0]) * out[1] + place[1]) * out[2] + place[2];
+  }
+
+ private:
+  static __device__ void split(int64_t i, const int64_t* extent, int64_t* at) {
+    at[2] = i % extent[2];
+    at[1] = i / extent[2] % extent[1];
+    at[0] = i / extent[2] / extent[1] % extent[0];
+  }
+};
+
+// y [positions, og] = patches [positions, taps cg] w [taps cg, og]
+template <class T>
+struct Forward {
+  const T *x, *w, *bias;
+  T* y;
+  ConvShape s;
+  int64_t group;
+  typedef Compute<T> C;
+  __device__ C a(int64_t i, int64_t k) const {
+    const int64_t pixel = s.read(i, k / s.cg);
+    return pixel < 0 ? C(0) : widened(x[pixel * s.c + group * s.cg + k % s.cg]);
+  }
+  __device__ C b(int64_t k, int64_t j) const { return widened(w[k * s.o + group * s.og + j]); }
+  __device__ bool a_by_k() const { return true; }
+  __device__ bool b_by_k() const { return false; }
+  __device__ void store(int64_t i, int64_t j, C sum) const {
+    const int64_t channel = group * s.og + j;
+    if (bias) sum += widened(bias[channel]);
+    if (s.relu) sum = sum < C(0) ? C(0) : sum;
+    y[i * s.o + channel] = narrowed<T>(sum);
+  }
+};
+// dx [pixels, cg] = patches of dy [pixels, taps og] w transposed [taps og, cg]
+template <class T>
+struct GradInput {
+  const T *dy, *w;
+  T* dx;
+  ConvShape s;
+  int64_t group;
+  typedef Compute<T> C;
+  __device__ C a(int64_t i, int64_t k) const {
+    const int64_t position = s.reader(i, k / s.og);
+    return position < 0 ? C(0) : widened(dy[position * s.o + group * s.og + k % s.og]);
+  }
+  __device__ C b(int64_t k, int64_t j) const {
+    return widened(w[(k / s.og * s.cg + j) * s.o + group * s.og + k % s.og]);
+  }
+  __device__ bool a_by_k() const { return true; }
+  __device__ bool b_by_k() const { return true; }
+  __device__ void store(int64_t i, int64_t j, C sum) const {
+    dx[i * s.c + group * s.cg + j] = narrowed<T>(sum);
+  }
+};
+// dw [taps cg, og] = patches transposed [taps cg, positions] dy [positions, og]
+template <class T>
+struct GradFilter {
+  const T *x, *dy;
+  T* dw;
+  Compute<T>* partial;  // [parts, taps, cg, o], or null: there is one part
+  ConvShape s;
+  int64_t group, part;
+  typedef Compute<T> C;
+  __device__ C a(int64_t i, int64_t k) const {
+    const int64_t pixel = s.read(k, i / s.cg);
+    return pixel < 0 ? C(0) : widened(x[pixel * s.c + group * s.cg + i % s.cg]);
+  }
+  __device__ C b(int64_t k, int64_t j) const { return widened(dy[k * s.o + group * s.og + j]); }
+  __device__ bool a_by_k() const { return false; }
+  __device__ bool b_by_k() const { return false; }
+  __device__ void store(int64_t i, int64_t j, C sum) const {
+    const int64_t at = i * s.o + group * s.og + j;
+    if (partial)
+      partial[part * s.taps() * s.cg * s.o + at] = sum;
+    else
+      dw[at] = narrowed<T>(sum);
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv_forward(Forward<T> p) {
+  for (p.group = blockIdx.z; p.group < p.s.groups; p.group += gridDim.z)
+    gemm_tile<Compute<T>>(p, p.s.n * p.s.out_size(), p.s.og, 0, p.s.taps() * p.s.cg);
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv_input(GradInput<T> p) {
+  for (p.group = blockIdx.z; p.group < p.s.groups; p.group += gridDim.z)
+    gemm_tile<Compute<T>>(p, p.s.n * p.s.in_size(), p.s.cg, 0, p.s.taps() * p.s.og);
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv_filter(GradFilter<T> p, int64_t parts) {
+  const int64_t positions = p.s.n * p.s.out_size(), size = (positions + parts - 1) / parts;
+  for (int64_t z = blockIdx.z; z < p.s.groups * parts; z += gridDim.z) {
+    p.group = z / parts;
+    p.part = z % parts;
+    const int64_t begin = p.part * size, end = begin + size;
+    gemm_tile<Compute<T>>(p, p.s.taps() * p.s.cg, p.s.og, begin, end < positions ? end : positions);
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    add_parts(T* y, const Compute<T>* partial, int64_t n, int64_t parts) {
+  HB_EACH(i, n) {
+    Compute<T> sum = partial[i];
+    for (int64_t k = 1; k < parts; ++k) sum += partial[k * n + i];
+    y[i] = narrowed<T>(sum);
+  }
+}
+
+struct Conv {
+  ConvShape s;
+  DType dtype;
+  bool has_bias;
+  explicit Conv(Prepare& p)
+      : s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs),
+        dtype(p.inputs[0].dtype),
+        has_bias(p.num_inputs > 2) {}
+  static bool supports(const Prepare& p) {
+    if (!attr_has(*p.attrs, "activation")) return true;
+    const char* name = attr_str(*p.attrs, "activation");
+    return strcmp(name, "linear") == 0 || strcmp(name, "relu") == 0;
+  }
+  void run(const Call& c) const {
+    const int64_t positions = s.n * s.out_size();
+    if (positions == 0 || s.og == 0) return;
+    with_float_type(dtype, [&]<class T>() {
+      const Forward<T> p{static_cast<const T*>(c.inputs[0]),
+                         static_cast<const T*>(c.inputs[1]),
+                         has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr,
+                         static_cast<T*>(c.outputs[0]),
+                         s,
+                         0};
+      launch(gemm_grid(positions, s.og, s.groups), dim3(kThreads), c.stream, conv_forward<T>, p);
+    });
+  }
+};
+HB_CUDA_KERNEL_IF(conv, Conv, kAllFloat, 0u, Conv::supports)
+
+struct ConvGradInput {
+  ConvShape s;
+  DType dtype;
+  explicit ConvGradInput(Prepare& p)
+      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs), dtype(p.inputs[0].dtype) {}
+  void run(const Call& c) const {
+    const int64_t pixels = s.n * s.in_size();
+    if (pixels == 0 || s.cg == 0) return;
+    with_float_type(dtype, [&]<class T>() {
+      const GradInput<T> p{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
+                           static_cast<T*>(c.outputs[0]), s, 0};
+      launch(gemm_grid(pixels, s.cg, s.groups), dim3(kThreads), c.stream, conv_input<T>, p);
+    });
+  }
+};
+HB_CUDA_KERNEL(conv_grad_input, ConvGradInput, kAllFloat)
+
+struct ConvGradFilter {
+  ConvShape s;
+  DType dtype;
+  int64_t size, parts;
+  explicit ConvGradFilter(Prepare& p)
+      : s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs),
+        dtype(p.inputs[0].dtype),
+        size(num_elements(p.outputs[0])) {
+    const int64_t tiles = (s.taps() * s.cg + kGemmTile - 1) / kGemmTile *
+                          ((s.og + kGemmTile - 1) / kGemmTile) * s.groups;
+    const int64_t wanted = 512 / (tiles > 0 ? tiles : 1), most = s.n * s.out_size() / 512;
+    parts = wanted < most ? wanted : most;
+    if (parts < 1) parts = 1;
+    if (parts > 1) p.scratch_bytes = size_t(parts * size) * (dtype == DType::F64 ? 8 : 4);
+  }
+  void run(const Call& c) const {
+    if (size == 0) return;
+    with_float_type(dtype, [&]<class T>() {
+      typedef Compute<T> C;
+      T* dw = static_cast<T*>(c.outputs[0]);
+      C* partial = parts > 1 ? static_cast<C*>(c.scratch) : nullptr;
+      const GradFilter<T> p{static_cast<const T*>(c.inputs[0]),
+                            static_cast<const T*>(c.inputs[1]),
+                            dw,
+                            partial,
+                            s,
+                            0,
+                            0};
+      launch(gemm_grid(s.taps() * s.cg, s.og, s.groups * parts), dim3(kThreads), c.stream,
+             conv_filter<T>, p, parts);
+      if (parts > 1)
+        launch(blocks_for(size), dim3(kThreads), c.stream, add_parts<T>, dw,
+               static_cast<const C*>(partial), size, parts);
+    });
+  }
+};
+HB_CUDA_KERNEL(conv_grad_filter, ConvGradFilter, kAllFloat)
+
+}  // namespace
+}  // namespace hb::cuda
