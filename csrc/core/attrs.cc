@@ -55,6 +55,12 @@ const Attrs::Entry& Attrs::get(const char* name) const {
        entries_.empty() ? "none" : names().c_str());
 }
 
+const char* Attrs::name_at(size_t i) const {
+  for (const auto& [name, entry] : entries_)
+    if (i-- == 0) return name.c_str();
+  return nullptr;
+}
+
 std::string Attrs::names() const {
   std::string text;
   for (const auto& entry : entries_) text += (text.empty() ? "" : ", ") + entry.first;

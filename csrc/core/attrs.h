@@ -25,6 +25,7 @@ class Attrs {
   const Entry* find(const char* name) const;  // null if there is none
   const Entry& get(const char* name) const;   // throws Error if there is none
   std::string names() const;                  // "axis, keepdims"
+  const char* name_at(size_t i) const;        // null: there are not so many
 
  private:
   std::map<std::string, Entry, std::less<>> entries_;

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include "core/attrs.h"
 #include "core/error.h"
 
 namespace hb {
@@ -23,6 +24,7 @@ std::string load_plugin(const std::string& path, const std::string& driver) {
       attr_floats,
       attr_strs_size,
       attr_strs_at,
+      [](const Attrs& attrs, size_t i) { return attrs.name_at(i); },
       dtype_name,
       [](const char* text) { throw Error(text); },
       [](const char* text) { throw OutOfMemory(text); },

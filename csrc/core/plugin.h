@@ -13,7 +13,7 @@
 namespace hb {
 
 // Changes with Device, KernelDef, Prepare, Call, or the table below.
-constexpr int kPluginVersion = 1;
+constexpr int kPluginVersion = 2;
 
 struct CoreFunctions {
   bool (*attr_has)(const Attrs&, const char*);
@@ -24,6 +24,7 @@ struct CoreFunctions {
   FloatList (*attr_floats)(const Attrs&, const char*);
   int64_t (*attr_strs_size)(const Attrs&, const char*);
   const char* (*attr_strs_at)(const Attrs&, const char*, int64_t);
+  const char* (*attr_name)(const Attrs&, size_t);  // of the i-th; null: there are not so many
   const char* (*dtype_name)(DType);
   void (*fail)(const char* text);           // throws Error
   void (*out_of_memory)(const char* text);  // throws OutOfMemory

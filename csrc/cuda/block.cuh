@@ -17,8 +17,8 @@ struct Larger {  // NaN wins
   }
 };
 
-// Joins one value of each of kThreads threads; all of them get the result. Lanes of a warp first, then
-// the warps in order.
+// Joins one value of each of kThreads threads; all of them get the result. Lanes of a warp first,
+// then the warps in order.
 template <class Op, class C>
 __device__ C over_block(C x) {
   __shared__ C shared[kThreads / 32];
@@ -31,8 +31,8 @@ __device__ C over_block(C x) {
   return x;
 }
 
-// Rows for sums over them, one thread for a column and a chunk: enough threads for a large device. The
-// number of chunks depends on the shape only.
+// Rows for sums over them, one thread for a column and a chunk: enough threads for a large device.
+// The number of chunks depends on the shape only.
 struct Chunks {
   int64_t count, size;
   Chunks(int64_t rows, int64_t columns) {

@@ -20,6 +20,8 @@
 //      for the processor (emulate.h). Instructions that cannot be emulated (mma, wgmma, TMA,
 //      cp.async) stand in `#ifndef HB_EMULATE`, with a path of plain code for the emulation.
 #pragma once
+#include <memory>
+
 #include "core/kernel.h"
 
 #ifdef HB_EMULATE
@@ -81,6 +83,28 @@ inline dim3 blocks_for(int64_t n, int threads = kThreads) {
                hb_step_##i = int64_t(gridDim.x) * blockDim.x;      \
        i < (n); i += hb_step_##i)
 
+// An attribute that a kernel does not look at would be a wrong result: a pass may have put it there
+// for the CPU's kernel. So while one is made, what it reads is noted. (To accept one without using
+// it, ask attr_has.)
+class AttributeCheck {
+ public:
+  explicit AttributeCheck(const Prepare& p);
+  ~AttributeCheck();
+  AttributeCheck(const AttributeCheck&) = delete;
+  AttributeCheck& operator=(const AttributeCheck&) = delete;
+  void expect_all_read() const;  // throws
+
+ private:
+  const Prepare& prepare_;
+};
+template <class Type>
+void* create_checked(Prepare& p) {
+  const AttributeCheck check(p);
+  auto kernel = std::make_unique<Type>(p);
+  check.expect_all_read();
+  return kernel.release();
+}
+
 // A list of what the file registers, read when the library is opened.
 struct Registration {
   KernelDef def;
@@ -99,7 +123,7 @@ struct Registration {
       (dtypes),                                                                        \
       (inplace),                                                                       \
       (supports),                                                                      \
-      [](::hb::Prepare& p) -> void* { return new Type(p); },                           \
+      ::hb::cuda::create_checked<Type>,                                                \
       [](const void* k, const ::hb::Call& c) { static_cast<const Type*>(k)->run(c); }, \
       [](void* k) { delete static_cast<Type*>(k); },                                   \
   });

@@ -4,21 +4,56 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "cuda/library.h"
 
 namespace hb {
 namespace {
 const CoreFunctions* core = nullptr;
+thread_local std::vector<std::string>* names_read = nullptr;
 }  // namespace
 
-bool attr_has(const Attrs& a, const char* name) { return core->attr_has(a, name); }
-int64_t attr_int(const Attrs& a, const char* name) { return core->attr_int(a, name); }
-double attr_float(const Attrs& a, const char* name) { return core->attr_float(a, name); }
-const char* attr_str(const Attrs& a, const char* name) { return core->attr_str(a, name); }
-IntList attr_ints(const Attrs& a, const char* name) { return core->attr_ints(a, name); }
-FloatList attr_floats(const Attrs& a, const char* name) { return core->attr_floats(a, name); }
-int64_t attr_strs_size(const Attrs& a, const char* name) { return core->attr_strs_size(a, name); }
+namespace cuda {
+namespace {
+void note_attribute(const char* name) {
+  if (names_read) names_read->push_back(name);
+}
+}  // namespace
+}  // namespace cuda
+
+bool attr_has(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_has(a, name);
+}
+int64_t attr_int(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_int(a, name);
+}
+double attr_float(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_float(a, name);
+}
+const char* attr_str(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_str(a, name);
+}
+IntList attr_ints(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_ints(a, name);
+}
+FloatList attr_floats(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_floats(a, name);
+}
+int64_t attr_strs_size(const Attrs& a, const char* name) {
+  cuda::note_attribute(name);
+  return core->attr_strs_size(a, name);
+}
 const char* attr_strs_at(const Attrs& a, const char* name, int64_t i) {
+  cuda::note_attribute(name);
   return core->attr_strs_at(a, name, i);
 }
 const char* dtype_name(DType t) { return core->dtype_name(t); }
@@ -39,6 +74,25 @@ const Registration* first = nullptr;
 }
 
 Registration::Registration(const KernelDef& d) : def(d), next(first) { first = this; }
+
+AttributeCheck::AttributeCheck(const Prepare& p) : prepare_(p) {
+  names_read = new std::vector<std::string>;
+}
+AttributeCheck::~AttributeCheck() {
+  delete names_read;
+  names_read = nullptr;
+}
+// They only say the shape or dtype of the outputs, which kernels have from there.
+constexpr const char* kOfOutputs[] = {"dtype",       "filter_shape", "hi",
+                                      "input_shape", "keepdims",     "num_segments",
+                                      "shape",       "size",         "sizes"};
+
+void AttributeCheck::expect_all_read() const {
+  for (const char* name : kOfOutputs) note_attribute(name);
+  for (size_t i = 0; const char* name = core->attr_name(*prepare_.attrs, i); ++i)
+    if (std::find(names_read->begin(), names_read->end(), name) == names_read->end())
+      fail("the CUDA kernel does not know attribute %s", name);
+}
 
 void throw_index_error() {
   IndexError* record = index_error();

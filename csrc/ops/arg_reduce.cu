@@ -1,5 +1,6 @@
-// Index of the first largest (smallest) element along an axis on CUDA, as int32; a NaN counts as the
-// extreme. x: [outer, length, inner]. A warp makes a result where the axis is the last one, else a thread.
+// Index of the first largest (smallest) element along an axis on CUDA, as int32; a NaN counts as
+// the extreme. x: [outer, length, inner]. A warp makes a result where the axis is the last one,
+// else a thread.
 #include "cuda/kernel.cuh"
 
 namespace hb::cuda {

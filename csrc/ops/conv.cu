@@ -1,7 +1,8 @@
 // Convolution and its gradients on CUDA: implicit products (gemm.cuh), one to three spatial axes,
 // channels last, groups. The contract and the formulas are those of conv.cc, conv_grad_input.cc and
 // conv_grad_filter.cc; patches are read in place. The gradient to the input multiplies by the zeros
-// between strides. The filter gradient cuts its long sum into parts, by size only, and adds them in order.
+// between strides. The filter gradient cuts its long sum into parts, by size only, and adds them in
+// order.
 #include "ops/gemm.cuh"
 
 namespace hb::cuda {

@@ -1,9 +1,9 @@
 // The matrix product of matmul.cu and conv.cu on CUDA without tensor cores.
 //
-// A block makes a 64 x 64 tile: 16 values of k at a time, tiles of both operands lie in shared memory,
-// each of 256 threads keeps 4 x 4 sums in registers. The operands are whatever a type P says: a(i, k),
-// b(k, j) inside the bounds, store(i, j, sum), and a_by_k(), b_by_k(): whether neighbours in memory differ
-// in k. A sum is added in the order of k, in the computed type.
+// A block makes a 64 x 64 tile: 16 values of k at a time, tiles of both operands lie in shared
+// memory, each of 256 threads keeps 4 x 4 sums in registers. The operands are whatever a type P
+// says: a(i, k), b(k, j) inside the bounds, store(i, j, sum), and a_by_k(), b_by_k(): whether
+// neighbours in memory differ in k. A sum is added in the order of k, in the computed type.
 #pragma once
 #include "cuda/kernel.cuh"
 
@@ -11,7 +11,8 @@ namespace hb::cuda {
 
 constexpr int kGemmTile = 64, kGemmDepth = 16, kGemmPerThread = 4;
 
-// The tile of this block (blockIdx.x over rows, blockIdx.y over columns), summed over [k_begin, k_end).
+// The tile of this block (blockIdx.x over rows, blockIdx.y over columns), summed over [k_begin,
+// k_end).
 template <class C, class P>
 __device__ void gemm_tile(const P& p, int64_t m, int64_t n, int64_t k_begin, int64_t k_end) {
   __shared__ C a_tile[kGemmDepth][kGemmTile + 4];
@@ -44,7 +45,8 @@ __device__ void gemm_tile(const P& p, int64_t m, int64_t n, int64_t k_begin, int
   }
   for (int i = 0; i < kGemmPerThread; ++i)
     for (int j = 0; j < kGemmPerThread; ++j)
-      if (i0 + row + i < m && j0 + column + j < n) p.store(i0 + row + i, j0 + column + j, sums[i][j]);
+      if (i0 + row + i < m && j0 + column + j < n)
+        p.store(i0 + row + i, j0 + column + j, sums[i][j]);
 }
 
 inline dim3 gemm_grid(int64_t m, int64_t n, int64_t batch) {

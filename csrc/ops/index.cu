@@ -102,9 +102,10 @@ HB_CUDA_KERNEL(take_along_axis, TakeAlongAxis, kAllDTypes)
 
 // y[s] = x[j] joined over the rows j with ids[j] = s, in their order; ids out of range are dropped.
 //
-// A block owns a few segments and looks through all ids, 256 at a time: ids are few beside the elements
-// of rows, and stay in the L2 cache. Its rows go into a list in shared memory, in order, and are added
-// one after the other, a thread for each column. So the order of additions is fixed, without a sort.
+// A block owns a few segments and looks through all ids, 256 at a time: ids are few beside the
+// elements of rows, and stay in the L2 cache. Its rows go into a list in shared memory, in order,
+// and are added one after the other, a thread for each column. So the order of additions is fixed,
+// without a sort.
 enum class Join { Add, Mul, Max, Min };
 template <Join kJoin, class C>
 __device__ C joined(C a, C b) {

@@ -2,8 +2,8 @@
 // bias[j]).
 //
 // The contract is that of matmul.cc; the product is that of gemm.cuh. Any dtype, any strides,
-// transposes, broadcast batches, bias and ReLU: the path for what tensor cores do not take (float64,
-// integers, small shapes), and what kernels that use them are checked against.
+// transposes, broadcast batches, bias and ReLU: the path for what tensor cores do not take
+// (float64, integers, small shapes), and what kernels that use them are checked against.
 #include "ops/gemm.cuh"
 
 namespace hb::cuda {
@@ -108,8 +108,7 @@ struct Matmul {
   }
   template <class T>
   void run_as(const Call& c) const {
-    const Product<T> product{static_cast<const T*>(c.inputs[0]),
-                             static_cast<const T*>(c.inputs[1]),
+    const Product<T> product{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
                              has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr,
                              static_cast<T*>(c.outputs[0]), s};
     launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<T>, product);

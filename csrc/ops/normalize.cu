@@ -1,8 +1,8 @@
 // Normalisations on CUDA and their gradients: layer_norm and rms_norm over the last axis,
 // batch_norm_train over all axes but the last. Formulas and operands: normalize.cc.
 //
-// A block takes a row; statistics per column have a thread for each column and chunk of rows, and a second
-// kernel that joins the chunks in order. Variances are two-pass: the mean first.
+// A block takes a row; statistics per column have a thread for each column and chunk of rows, and a
+// second kernel that joins the chunks in order. Variances are two-pass: the mean first.
 #include "cuda/block.cuh"
 
 namespace hb::cuda {

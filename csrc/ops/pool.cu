@@ -1,6 +1,7 @@
-// Pooling and its gradients on CUDA; the contract is that of pool.cc. One thread makes one element. The
-// gradients gather: a thread goes through the windows that hold its element, so nothing is added
-// atomically. Whether an element is the first maximum of a window is looked up again in the window.
+// Pooling and its gradients on CUDA; the contract is that of pool.cc. One thread makes one element.
+// The gradients gather: a thread goes through the windows that hold its element, so nothing is
+// added atomically. Whether an element is the first maximum of a window is looked up again in the
+// window.
 #include "cuda/kernel.cuh"
 
 namespace hb::cuda {
@@ -10,12 +11,14 @@ struct Pooling {
   int64_t batch, channels;
   int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1};
   int64_t size[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, before[3] = {0, 0, 0};
+  bool relu;  // max_pool_grad: through a ReLU before the pooling, too
   Pooling(const TensorSpec& x, const TensorSpec& y, const Attrs& attrs) {
     const int dims = x.rank - 2, skip = 3 - dims;
     const IntList k = attr_ints(attrs, "pool_size"), s = attr_ints(attrs, "strides"),
                   p = attr_ints(attrs, "padding");
     if (dims < 1 || dims > 3 || k.size != dims || s.size != dims || p.size != 2 * dims)
       fail("pooling: 1 to 3 spatial dimensions with a size, a stride and two paddings each");
+    relu = attr_has(attrs, "activation") && strcmp(attr_str(attrs, "activation"), "relu") == 0;
     batch = x.shape[0];
     channels = x.shape[x.rank - 1];
     for (int i = 0; i < dims; ++i) {
@@ -95,8 +98,8 @@ struct First {  // the first element that attains the maximum
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) max_windows(T* y, const T* x, const Pooling p,
-                                                        int64_t total) {
+__global__ void __launch_bounds__(kThreads)
+    max_windows(T* y, const T* x, const Pooling p, int64_t total) {
   HB_EACH(e, total) {
     Largest<T> f{x};
     each_in_window(p, Place(e, p.out, p.channels), f);
@@ -104,8 +107,8 @@ __global__ void __launch_bounds__(kThreads) max_windows(T* y, const T* x, const 
   }
 }
 template <class T>
-__global__ void __launch_bounds__(kThreads) average_windows(T* y, const T* x, const Pooling p,
-                                                            int64_t total) {
+__global__ void __launch_bounds__(kThreads)
+    average_windows(T* y, const T* x, const Pooling p, int64_t total) {
   typedef Compute<T> C;
   HB_EACH(e, total) {
     Total<T> f{x};
@@ -123,8 +126,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// dx[e] = sum over the windows that hold e, in order. kMax: of dy where e is the first maximum; else of
-// an equal share of dy.
+// dx[e] = sum over the windows that hold e, in order. kMax: of dy where e is the first maximum;
+// else of an equal share of dy.
 template <bool kMax, class T>
 __global__ void __launch_bounds__(kThreads)
     spread_windows(T* dx, const T* x, const T* y, const T* dy, const Pooling p, int64_t total) {
@@ -147,6 +150,7 @@ __global__ void __launch_bounds__(kThreads)
               o.channel;
           if (kMax) {
             First<T> f{x, widened(y[at])};
+            if (p.relu && !(f.maximum > C(0))) continue;
             each_in_window(p, o, f);
             if (f.found == e) sum += widened(dy[at]);
           } else {

@@ -7,6 +7,7 @@ from support.op_case import parametrize
 import hornbeam
 from hornbeam import backend, layers, ops
 from hornbeam.backend import _core
+from hornbeam.backend.registry import REGISTRY
 
 
 def on(device, f, *arrays):
@@ -103,6 +104,69 @@ def test_matmul(a, b, transposed, cuda):
         return ops.relu(ops.matmul(x, y) + bias)
 
     np.testing.assert_allclose(on(cuda, f, x, y, bias), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_batch_normalisation(dtype, cuda):
+    rng = np.random.default_rng(6)
+    arrays = [rng.normal(3, 2, s).astype(dtype) for s in ((9, 40, 5), (5,), (5,), (9, 40, 5))]
+
+    def f(x, gamma, beta, dy):
+        with backend.GradientTape() as tape:
+            for v in (x, gamma, beta):
+                tape.watch(v)
+            y, mean, variance = REGISTRY["batch_norm_train"](x, gamma, beta, epsilon=1e-3)
+            loss = ops.sum(y * dy)
+        return [y, mean, variance, *tape.gradient(loss, [x, gamma, beta])]
+
+    tolerance = {"float32": 3e-5, "float64": 1e-12, "float16": 2e-2}[dtype]
+    for a, b in zip(on(cuda, f, *arrays), on("cpu:0", f, *arrays), strict=True):
+        scale = max(1, float(np.abs(b).max()))
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_segments(reduction, dtype, cuda):
+    rng = np.random.default_rng(7)
+    ids = rng.integers(-9, 3000, 700)
+    ids[100:400] = 5
+    x = backend.convert_to_tensor(rng.normal(1, 0.1, (700, 3)).astype("float32"), dtype)
+
+    def f(x, ids):
+        op = REGISTRY["segment_reduce"]
+        return op(x, ids, num_segments=2900, reduction=reduction, wrap=True)
+
+    tolerance = {"float32": 1e-6, "bfloat16": 2e-2, "int32": 0}[dtype]
+    got, expected = on(cuda, f, x, ids), on("cpu:0", f, x, ids)
+    np.testing.assert_allclose(
+        got.astype("float64"), expected.astype("float64"), rtol=tolerance, atol=1e-30
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_pooling_twice_differentiated(padding, cuda):
+    x = np.random.default_rng(8).permutation(2 * 7 * 9 * 3).reshape(2, 7, 9, 3).astype("float32")
+
+    def f(x):
+        with backend.GradientTape() as outer:
+            outer.watch(x)
+            with backend.GradientTape() as tape:
+                tape.watch(x)
+                y = ops.sum(ops.max_pool(ops.relu(x * x - 1000.0), 3, 2, padding) * 1e-3)
+            dx = tape.gradient(y, x)
+            total = ops.sum(dx * ops.sin(x))
+        return [dx, outer.gradient(total, x)]
+
+    for a, b in zip(on(cuda, f, x), on("cpu:0", f, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_an_attribute_that_a_kernel_does_not_know_is_an_error(cuda):
+    spec = ("float32", (4,))
+    step = ("softmax", [0], [1], {"temperature": 2.0}, [], None, "")
+    with pytest.raises(RuntimeError, match="the CUDA kernel does not know attribute temperature"):
+        _core.Program([spec] * 2, [0], [], [], [step], [1], [], [cuda] * 2)
 
 
 def test_transposition_in_tiles(cuda):
