@@ -11,6 +11,10 @@ from hornbeam.backend.passes import partition
 from hornbeam.backend.passes.rewrite import Rewrite
 
 
+def _has_loop(nodes) -> bool:
+    return any(isinstance(a, Graph) for node in nodes for a in node.attrs.values())
+
+
 def run(graph: Graph) -> Graph:
     rewrite = Rewrite(graph)
 
@@ -23,6 +27,9 @@ def run(graph: Graph) -> Graph:
             start = len(rewrite.new.nodes)
             with partition.scope(device):
                 out = op.body(inputs, attrs)
+            if device and op.has_kernel(inputs, attrs) and _has_loop(rewrite.new.nodes[start:]):
+                del rewrite.new.nodes[start:]  # it would run on the CPU: rather by its kernel there
+                return None
             out = tuple(out) if isinstance(out, (tuple, list)) else (out,)
             return settle(start, out)
         return None
@@ -38,7 +45,7 @@ def run(graph: Graph) -> Graph:
                 node.op, inputs, node.attrs, node.outputs, node.device
             )
             if result is None:
-                if inputs == node.inputs:
+                if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                     new.nodes.append(node)
                     continue
                 result = rewrite.copy(node, inputs)

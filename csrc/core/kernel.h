@@ -119,8 +119,8 @@ struct Prepare {
   // [num_inputs]: data of inputs that never change, else null (always null on other devices than
   // the CPU)
   const void* const* constants;
-  size_t scratch_bytes;          // set by the kernel (starts at 0): the whole scratch of one run
-  bool single_thread = false;    // set by the kernel: a run keeps no second thread busy
+  size_t scratch_bytes;        // set by the kernel (starts at 0): the whole scratch of one run
+  bool single_thread = false;  // set by the kernel: a run keeps no second thread busy
 };
 
 // Given to a kernel at every run. Output buffers never overlap inputs, except where the
