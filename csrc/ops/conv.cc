@@ -11,6 +11,7 @@
 #include "ops/conv.h"
 
 #include "ops/conv_depthwise.h"
+#include "ops/conv_winograd.h"
 
 HB_KERNELS_BEGIN
 
@@ -102,7 +103,9 @@ class Conv {
  public:
   explicit Conv(Prepare& p) {
     const ConvShape s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs);
-    kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(p.inputs[0].dtype, s, p, s.cg);
+    kernel_ = make_winograd(p.inputs[0].dtype, s, p, false);
+    if (!kernel_)
+      kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(p.inputs[0].dtype, s, p, s.cg);
   }
   Conv(const Conv&) = delete;
   Conv& operator=(const Conv&) = delete;

@@ -10,6 +10,7 @@
 // channels (the gradient to an image) 9 %: the product has three columns.
 #include "ops/conv.h"
 #include "ops/conv_depthwise.h"
+#include "ops/conv_winograd.h"
 
 HB_KERNELS_BEGIN
 
@@ -137,8 +138,10 @@ class ConvGradInput {
   explicit ConvGradInput(Prepare& p) {
     ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
     s.relu = false;
-    kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s, p,
-                                                                            s.og);
+    kernel_ = make_winograd(p.inputs[0].dtype, s, p, true);
+    if (!kernel_)
+      kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s,
+                                                                              p, s.og);
   }
   ConvGradInput(const ConvGradInput&) = delete;
   ConvGradInput& operator=(const ConvGradInput&) = delete;

@@ -1,0 +1,281 @@
+// conv and conv_grad_input by Winograd's algorithm (winograd.h): float32, 3x3 filters, stride 1.
+// The gradient to the input is the convolution of dy with the filter turned round.
+//
+//   tiles of the image -> V [panel of MR tiles][N * N][channels / L][MR][L]   (a task, or all)
+//   filters            -> U [panel of 2 L columns][N * N][channels][2 L]      (a run, or prepare)
+//   per panel of U, per block of tiles: N * N products V U -> sums in L2 -> transformed, + bias,
+//   relu -> y
+//
+// Two orders. Many tiles, small U: U of the whole filter first; a task is a block of tiles whose V
+// stays in L2. Few tiles, large U (deep layers): V of all tiles first; a task is a panel of
+// columns, whose U it transforms itself, so that U is never written to memory.
+// Every element is the same sum in both, whatever the number of threads.
+#pragma once
+#include "ops/conv.h"
+#include "ops/winograd.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+struct WinogradShape {
+  int64_t n, h, w, c;  // image
+  int64_t oh, ow, o;   // output
+  int64_t lo[2];
+  WinogradShape(const ConvShape& s, bool gradient) : n(s.n) {
+    h = gradient ? s.out[1] : s.in[1], w = gradient ? s.out[2] : s.in[2];
+    oh = gradient ? s.in[1] : s.out[1], ow = gradient ? s.in[2] : s.out[2];
+    c = gradient ? s.o : s.c, o = gradient ? s.c : s.o;
+    for (int a = 0; a < 2; ++a) lo[a] = gradient ? 2 - s.lo[1 + a] : s.lo[1 + a];
+  }
+};
+
+template <int M>
+class ConvWinograd final : public ConvKernel {
+ public:
+  ConvWinograd(const ConvShape& shape, Prepare& p, bool gradient)
+      : s_(shape, gradient),
+        tiles_(s_.n, s_.oh, s_.ow, M),
+        gradient_(gradient),
+        relu_(shape.relu && !gradient),
+        has_bias_(!gradient && p.num_inputs > 2) {
+    zeros_.allocate(round_up(s_.c, L));
+    image_ = {nullptr, s_.n, s_.h, s_.w, s_.c, zeros_.get(), nullptr};
+    mr_ = int(min64(tiles_.total, kMaxRows));
+    panels_ = ceil_div(tiles_.total, mr_);
+    columns_ = ceil_div(s_.o, kNr);
+    kernel_[0] = find_winograd_kernel(mr_, 1, true);
+    kernel_[1] = find_winograd_kernel(mr_, kTileVecs, true);
+
+    slice_ = round_up(s_.c, L) * mr_;
+    const int64_t bytes = (kSquare * (slice_ + mr_ * kNr)) * int64_t(sizeof(float));
+    block_ = max64(kMinBlock, int64_t(l2_bytes()) * 5 / 8 / bytes);
+    const int64_t u_bytes = u_panel() * columns_ * int64_t(sizeof(float));
+    by_columns_ = u_bytes > kLargeFilter && panels_ * kSquare * slice_ <= kLargeImage;
+    if (by_columns_) {
+      groups_ = min64(panels_, ceil_div(2 * num_threads(), columns_));
+      if (num_threads() == 1) groups_ = 1;
+    } else {
+      block_ = min64(block_, max64(1, panels_ / (4 * num_threads())));
+    }
+    block_ = ceil_div(panels_, ceil_div(panels_, block_));
+    if (p.constants[1]) {
+      constant_u_ = static_cast<float*>(
+          aligned_alloc(64, size_t(round_up(u_panel() * columns_ * int64_t(sizeof(float)), 64))));
+      if (!constant_u_) fail("out of memory for packed weights");
+      transform_all_filters(static_cast<const float*>(p.constants[1]), constant_u_);
+    }
+    int64_t elements = round_up(TileImage::scratch_elements(s_.c), 16);
+    shared_u_ = elements;
+    if (!constant_u_ && !by_columns_) elements += u_panel() * columns_;
+    shared_v_ = elements;
+    if (by_columns_) elements += panels_ * kSquare * slice_;
+    workers_ = elements = round_up(elements, 16);
+    private_v_ = block_ * kSquare * mr_ * kNr;
+    private_u_ = private_v_ + (by_columns_ ? 0 : round_up(block_ * kSquare * slice_, 16));
+    worker_ = private_u_ + (by_columns_ && !constant_u_ ? u_panel() : 0);
+    p.scratch_bytes = size_t(elements + num_threads() * worker_) * sizeof(float);
+  }
+  ~ConvWinograd() override { free(constant_u_); }
+
+  void run(const Call& call) const override {
+    float* scratch = static_cast<float*>(call.scratch);
+    const float* w = static_cast<const float*>(call.inputs[1]);
+    TileImage image = image_;
+    image.at(static_cast<const float*>(call.inputs[0]), scratch);
+    const Output out{static_cast<float*>(call.outputs[0]),
+                     has_bias_ ? static_cast<const float*>(call.inputs[2]) : nullptr, relu_};
+    if (by_columns_)
+      run_by_columns(image, w, out, scratch);
+    else
+      run_by_tiles(image, w, out, scratch);
+  }
+
+ private:
+  static constexpr int L = kLanes<float>, N = M + 2, kSquare = N * N;
+  static constexpr int64_t kNr = kTileCols<float>;
+  static constexpr int64_t kMinBlock = 3;            // panels of tiles that share a read of U
+  static constexpr int64_t kLargeFilter = 4 << 20;   // bytes of U
+  static constexpr int64_t kLargeImage = 8 << 20;    // elements of V
+  using V = Vec<float>;
+
+  // Where a vector of outputs goes, and what is done to it.
+  struct Output {
+    float* y;
+    const float* bias;
+    bool relu;
+    HB_INLINE V bias_at(int64_t column, int64_t n) const {
+      return bias ? load_part(bias + column, n) : V{};
+    }
+    HB_INLINE void put(float* to, V v, V b, int64_t n) const {
+      v += b;
+      store_part(to, relu ? (v < V{} ? V{} : v) : v, n);  // keeps NaN
+    }
+  };
+
+  int64_t u_panel() const { return kSquare * s_.c * kNr; }
+
+  void run_by_tiles(const TileImage& image, const float* w, const Output& out,
+                    float* scratch) const {
+    const float* u = constant_u_;
+    if (!u) {
+      transform_all_filters(w, scratch + shared_u_);
+      u = scratch + shared_u_;
+    }
+    parallel_for(ceil_div(panels_, block_), [&](int64_t task, int worker) {
+      float* own = scratch + workers_ + worker * worker_;
+      const int64_t first = task * block_, last = min64(panels_, first + block_);
+      for (int64_t p = first; p < last; ++p)
+        transform_tiles(image, p, own + private_v_ + (p - first) * kSquare * slice_);
+      for (int64_t j = 0; j < columns_; ++j)
+        multiply(own + private_v_, first, last, u + j * u_panel(), j, own, out);
+    });
+  }
+
+  void run_by_columns(const TileImage& image, const float* w, const Output& out,
+                      float* scratch) const {
+    float* v = scratch + shared_v_;
+    parallel_for(panels_,
+                 [&](int64_t p, int) { transform_tiles(image, p, v + p * kSquare * slice_); });
+    parallel_for(columns_ * groups_, [&](int64_t task, int worker) {
+      float* own = scratch + workers_ + worker * worker_;
+      const int64_t j = task / groups_, group = task % groups_;
+      const float* u = constant_u_ + j * u_panel();
+      if (!constant_u_) {
+        transform_filters(w, j, 0, s_.c, own + private_u_);
+        u = own + private_u_;
+      }
+      const int64_t end = panels_ * (group + 1) / groups_;
+      for (int64_t p = panels_ * group / groups_; p < end; p += block_)
+        multiply(v + p * kSquare * slice_, p, min64(end, p + block_), u, j, own, out);
+    });
+  }
+
+  // One panel of tiles. The last is filled up with copies of the last tile.
+  void transform_tiles(const TileImage& image, int64_t panel, float* v) const {
+    for (int64_t i = 0; i < mr_; ++i) {
+      int64_t n, row, col;
+      tiles_.at(min64(panel * mr_ + i, tiles_.total - 1), &n, &row, &col);
+      const float* pixel[N][N];
+      image.square<N>(n, row * M - s_.lo[0], col * M - s_.lo[1], pixel);
+      for (int64_t c = 0; c < s_.c; c += L) {
+        float* to = v + c * mr_ + i * L;
+        both_axes<N, N>(
+            [](const V(&d)[N], V(&t)[N]) { Winograd<M>::image(d, t); },
+            [&](int y, int x) { return load(pixel[y][x] + c); },
+            [&](int y, int x, V t) { store(to + (y * N + x) * slice_, t); });
+      }
+    }
+  }
+
+  // Panel j of U for the image's channels [k0, k1).
+  void transform_filters(const float* w, int64_t j, int64_t k0, int64_t k1, float* u) const {
+    const int64_t end = min64(s_.o, (j + 1) * kNr);
+    for (int64_t col = j * kNr; col < end; col += L) {
+      float* to = u + (col - j * kNr);
+      if (!gradient_) {
+        for (int64_t k = k0; k < k1; ++k) {
+          const float* from = w + k * s_.o + col;
+          transform_filter([&](int y, int x) {
+            return load_part(from + (y * 3 + x) * s_.c * s_.o, end - col);
+          }, to + k * kNr);
+        }
+        continue;
+      }
+      for (int64_t k = k0; k < k1; k += L) {
+        V square[9][L];
+        for (int tap = 0; tap < 9; ++tap) {
+          const float* from = w + ((8 - tap) * s_.o + col) * s_.c + k;
+#pragma GCC unroll 16
+          for (int i = 0; i < L; ++i)
+            square[tap][i] = col + i < end ? load_part(from + i * s_.c, k1 - k) : V{};
+          transpose(square[tap]);
+        }
+        for (int i = 0; i < min64(L, k1 - k); ++i)
+          transform_filter([&](int y, int x) { return square[y * 3 + x][i]; }, to + (k + i) * kNr);
+      }
+    }
+  }
+  template <class Load>
+  HB_INLINE void transform_filter(const Load& load, float* u) const {
+    both_axes<3, N>(
+        [](const V(&g)[3], V(&t)[N]) { Winograd<M>::filter(g, t); }, load,
+        [&](int y, int x, V t) { store(u + (y * N + x) * s_.c * kNr, t); });
+  }
+  void transform_all_filters(const float* w, float* u) const {
+    constexpr int64_t kGroup = 64;  // channels of one task
+    const int64_t groups = ceil_div(s_.c, kGroup);
+    parallel_for(columns_ * groups, [&](int64_t task, int) {
+      const int64_t j = task / groups, k = task % groups * kGroup;
+      transform_filters(w, j, k, min64(s_.c, k + kGroup), u + j * u_panel());
+    });
+  }
+
+  // Panels [first, last) of tiles times panel j of U. v: of the first panel.
+  void multiply(const float* v, int64_t first, int64_t last, const float* u, int64_t j,
+                float* sums, const Output& out) const {
+    const int64_t col = j * kNr, width = min64(kNr, s_.o - col);
+    const WinogradKernel kernel = kernel_[width > L];
+    WinogradTile t{};
+    t.ldb = t.ldc = kNr, t.k = s_.c, t.m = mr_;
+    for (int q = 0; q < kSquare; ++q) {
+      t.b = u + q * s_.c * kNr;
+      for (int64_t p = 0; p < last - first; ++p) {
+        t.a = v + (p * kSquare + q) * slice_;
+        t.c = sums + (p * kSquare + q) * mr_ * kNr;
+        kernel(t);
+      }
+    }
+    for (int64_t c = 0; c < width; c += L) {
+      const V bias = out.bias_at(col + c, width - c);
+      for (int64_t p = first; p < last; ++p) {
+        const float* from = sums + (p - first) * kSquare * mr_ * kNr + c;
+        const int64_t count = min64(mr_, tiles_.total - p * mr_);
+        for (int64_t i = 0; i < count; ++i)
+          store_tile(from + i * kNr, p * mr_ + i, col + c, width - c, bias, out);
+      }
+    }
+  }
+  HB_INLINE void store_tile(const float* sums, int64_t tile, int64_t column, int64_t width, V bias,
+                            const Output& out) const {
+    int64_t n, row, col;
+    tiles_.at(tile, &n, &row, &col);
+    const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
+    float* y = out.y + ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
+    both_axes<N, M>(
+        [](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
+        [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
+        [&](int a, int b, V t) {
+          if (a < rows && b < cols) out.put(y + (a * s_.ow + b) * s_.o, t, bias, width);
+        });
+  }
+
+  WinogradShape s_;
+  TileGrid tiles_;
+  TileImage image_;
+  bool gradient_, relu_, has_bias_, by_columns_;
+  int mr_;                                         // tiles of a panel
+  int64_t panels_, columns_, block_, groups_ = 1;  // panels of tiles, of U; panels of a block
+  int64_t slice_;                                  // elements of one of a panel's N * N matrices
+  int64_t shared_u_, shared_v_, workers_, worker_, private_v_, private_u_;  // places in scratch
+  WinogradKernel kernel_[2];
+  Zeros<float> zeros_;
+  float* constant_u_ = nullptr;
+};
+
+// The kernel for a convolution (or the gradient to its input), or null where the direct one is
+// faster.
+inline ConvKernel* make_winograd(DType dtype, const ConvShape& s, Prepare& p, bool gradient) {
+  if (dtype != DType::F32 || s.groups != 1 || s.in[0] != 1 || s.out[0] != 1) return nullptr;
+  for (int a = 0; a < 3; ++a)
+    if (s.kernel[a] != (a ? 3 : 1) || s.stride[a] != 1 || s.dilation[a] != 1) return nullptr;
+  if (s.n == 0 || s.in_size() == 0 || s.out_size() == 0) return nullptr;
+  if (s.lo[0] != 0) return nullptr;
+  if (s.c < 16 || s.o < 16) return nullptr;
+  const char* e = getenv("HB_WINO");
+  if (e && *e == '0') return nullptr;
+  if (e && *e == '2') return new ConvWinograd<2>(s, p, gradient);
+  return new ConvWinograd<4>(s, p, gradient);
+}
+
+}  // namespace
+}  // namespace hb::HB_ISA
