@@ -40,13 +40,15 @@ class ConvWinograd final : public ConvKernel {
         has_bias_(!gradient && p.num_inputs > 2) {
     zeros_.allocate(round_up(s_.c, L));
     image_ = {nullptr, s_.n, s_.h, s_.w, s_.c, zeros_.get(), nullptr};
-    mr_ = int(min64(tiles_.total, kMaxRows));
+    mr_ = int(ceil_div(tiles_.total, ceil_div(tiles_.total, kMaxRows)));
     panels_ = ceil_div(tiles_.total, mr_);
     columns_ = ceil_div(s_.o, kNr);
     kernel_[0] = find_winograd_kernel(mr_, 1, true);
     kernel_[1] = find_winograd_kernel(mr_, kTileVecs, true);
 
-    slice_ = round_up(s_.c, L) * mr_;
+    // One line more than needed, so that the N * N slices do not fall on the same cache sets.
+    slice_ = round_up(s_.c, L) * mr_ + L;
+    u_slice_ = (s_.c + 1) * kNr;
     const int64_t bytes = (kSquare * (slice_ + mr_ * kNr)) * int64_t(sizeof(float));
     block_ = max64(kMinBlock, int64_t(l2_bytes()) * 5 / 8 / bytes);
     const int64_t u_bytes = u_panel() * columns_ * int64_t(sizeof(float));
@@ -112,7 +114,7 @@ class ConvWinograd final : public ConvKernel {
     }
   };
 
-  int64_t u_panel() const { return kSquare * s_.c * kNr; }
+  int64_t u_panel() const { return kSquare * u_slice_; }
 
   void run_by_tiles(const TileImage& image, const float* w, const Output& out,
                     float* scratch) const {
@@ -199,7 +201,7 @@ class ConvWinograd final : public ConvKernel {
   HB_INLINE void transform_filter(const Load& load, float* u) const {
     both_axes<3, N>(
         [](const V(&g)[3], V(&t)[N]) { Winograd<M>::filter(g, t); }, load,
-        [&](int y, int x, V t) { store(u + (y * N + x) * s_.c * kNr, t); });
+        [&](int y, int x, V t) { store(u + (y * N + x) * u_slice_, t); });
   }
   void transform_all_filters(const float* w, float* u) const {
     constexpr int64_t kGroup = 64;  // channels of one task
@@ -218,7 +220,7 @@ class ConvWinograd final : public ConvKernel {
     WinogradTile t{};
     t.ldb = t.ldc = kNr, t.k = s_.c, t.m = mr_;
     for (int q = 0; q < kSquare; ++q) {
-      t.b = u + q * s_.c * kNr;
+      t.b = u + q * u_slice_;
       for (int64_t p = 0; p < last - first; ++p) {
         t.a = v + (p * kSquare + q) * slice_;
         t.c = sums + (p * kSquare + q) * mr_ * kNr;
@@ -255,7 +257,7 @@ class ConvWinograd final : public ConvKernel {
   bool gradient_, relu_, has_bias_, by_columns_;
   int mr_;                                         // tiles of a panel
   int64_t panels_, columns_, block_, groups_ = 1;  // panels of tiles, of U; panels of a block
-  int64_t slice_;                                  // elements of one of a panel's N * N matrices
+  int64_t slice_, u_slice_;                        // elements of one of a panel's N * N matrices
   int64_t shared_u_, shared_v_, workers_, worker_, private_v_, private_u_;  // places in scratch
   WinogradKernel kernel_[2];
   Zeros<float> zeros_;
@@ -270,7 +272,7 @@ inline ConvKernel* make_winograd(DType dtype, const ConvShape& s, Prepare& p, bo
     if (s.kernel[a] != (a ? 3 : 1) || s.stride[a] != 1 || s.dilation[a] != 1) return nullptr;
   if (s.n == 0 || s.in_size() == 0 || s.out_size() == 0) return nullptr;
   if (s.lo[0] != 0) return nullptr;
-  if (s.c < 16 || s.o < 16) return nullptr;
+  if (s.c < 8 || s.o < 8) return nullptr;
   const char* e = getenv("HB_WINO");
   if (e && *e == '0') return nullptr;
   if (e && *e == '2') return new ConvWinograd<2>(s, p, gradient);

@@ -4,7 +4,7 @@
 namespace hb::HB_ISA {
 namespace {
 
-constexpr int64_t kChunk = 32;
+constexpr int64_t kChunk = 16;
 
 template <int MR, int NV, bool kInterleaved>
 void winograd_kernel(const WinogradTile& t) {
