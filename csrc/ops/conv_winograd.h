@@ -46,13 +46,11 @@ class ConvWinograd final : public ConvKernel {
     kernel_[0] = find_winograd_kernel(mr_, 1, true);
     kernel_[1] = find_winograd_kernel(mr_, kTileVecs, true);
 
-    // One line more than needed, so that the N * N slices do not fall on the same cache sets.
-    slice_ = round_up(s_.c, L) * mr_ + L;
-    u_slice_ = (s_.c + 1) * kNr;
+    slice_ = round_up(s_.c, L) * mr_ + L;  // a vector more than needed, as in u_slice
+    u_slice_ = u_slice(s_);
     const int64_t bytes = (kSquare * (slice_ + mr_ * kNr)) * int64_t(sizeof(float));
     block_ = max64(kMinBlock, int64_t(l2_bytes()) * 5 / 8 / bytes);
-    const int64_t u_bytes = u_panel() * columns_ * int64_t(sizeof(float));
-    by_columns_ = u_bytes > kLargeFilter && panels_ * kSquare * slice_ <= kLargeImage;
+    by_columns_ = filter_bytes(s_) > kLargeFilter && panels_ * kSquare * slice_ <= kLargeImage;
     if (by_columns_) {
       groups_ = min64(panels_, ceil_div(2 * num_threads(), columns_));
       if (num_threads() == 1) groups_ = 1;
@@ -60,9 +58,8 @@ class ConvWinograd final : public ConvKernel {
       block_ = min64(block_, max64(1, panels_ / (4 * num_threads())));
     }
     block_ = ceil_div(panels_, ceil_div(panels_, block_));
-    if (p.constants[1]) {
-      constant_u_ = static_cast<float*>(
-          aligned_alloc(64, size_t(round_up(u_panel() * columns_ * int64_t(sizeof(float)), 64))));
+    if (packs_once(s_, p)) {
+      constant_u_ = static_cast<float*>(aligned_alloc(64, size_t(filter_bytes(s_))));
       if (!constant_u_) fail("out of memory for packed weights");
       transform_all_filters(static_cast<const float*>(p.constants[1]), constant_u_);
     }
@@ -78,6 +75,12 @@ class ConvWinograd final : public ConvKernel {
     p.scratch_bytes = size_t(elements + num_threads() * worker_) * sizeof(float);
   }
   ~ConvWinograd() override { free(constant_u_); }
+
+  // Whether U is made while preparing. A large one is not: reading it from memory takes longer than
+  // making it from the filter, which is a quarter of its size.
+  static bool packs_once(const WinogradShape& s, const Prepare& p) {
+    return p.constants[1] && filter_bytes(s) <= kLargeFilter;
+  }
 
   void run(const Call& call) const override {
     float* scratch = static_cast<float*>(call.scratch);
@@ -95,9 +98,9 @@ class ConvWinograd final : public ConvKernel {
  private:
   static constexpr int L = kLanes<float>, N = M + 2, kSquare = N * N;
   static constexpr int64_t kNr = kTileCols<float>;
-  static constexpr int64_t kMinBlock = 3;            // panels of tiles that share a read of U
-  static constexpr int64_t kLargeFilter = 4 << 20;   // bytes of U
-  static constexpr int64_t kLargeImage = 8 << 20;    // elements of V
+  static constexpr int64_t kMinBlock = 3;           // panels of tiles that share a read of U
+  static constexpr int64_t kLargeFilter = 4 << 20;  // bytes of U
+  static constexpr int64_t kLargeImage = 8 << 20;   // elements of V
   using V = Vec<float>;
 
   // Where a vector of outputs goes, and what is done to it.
@@ -114,6 +117,11 @@ class ConvWinograd final : public ConvKernel {
     }
   };
 
+  // Elements of a slice of U: a row more than needed, so that slices fall on different cache sets.
+  static int64_t u_slice(const WinogradShape& s) { return (s.c + 1) * kNr; }
+  static int64_t filter_bytes(const WinogradShape& s) {
+    return round_up(kSquare * u_slice(s) * ceil_div(s.o, kNr) * int64_t(sizeof(float)), 64);
+  }
   int64_t u_panel() const { return kSquare * u_slice_; }
 
   void run_by_tiles(const TileImage& image, const float* w, const Output& out,
@@ -161,10 +169,9 @@ class ConvWinograd final : public ConvKernel {
       image.square<N>(n, row * M - s_.lo[0], col * M - s_.lo[1], pixel);
       for (int64_t c = 0; c < s_.c; c += L) {
         float* to = v + c * mr_ + i * L;
-        both_axes<N, N>(
-            [](const V(&d)[N], V(&t)[N]) { Winograd<M>::image(d, t); },
-            [&](int y, int x) { return load(pixel[y][x] + c); },
-            [&](int y, int x, V t) { store(to + (y * N + x) * slice_, t); });
+        both_axes<N, N>([](const V(&d)[N], V(&t)[N]) { Winograd<M>::image(d, t); },
+                        [&](int y, int x) { return load(pixel[y][x] + c); },
+                        [&](int y, int x, V t) { store(to + (y * N + x) * slice_, t); });
       }
     }
   }
@@ -177,9 +184,9 @@ class ConvWinograd final : public ConvKernel {
       if (!gradient_) {
         for (int64_t k = k0; k < k1; ++k) {
           const float* from = w + k * s_.o + col;
-          transform_filter([&](int y, int x) {
-            return load_part(from + (y * 3 + x) * s_.c * s_.o, end - col);
-          }, to + k * kNr);
+          transform_filter(
+              [&](int y, int x) { return load_part(from + (y * 3 + x) * s_.c * s_.o, end - col); },
+              to + k * kNr);
         }
         continue;
       }
@@ -199,9 +206,8 @@ class ConvWinograd final : public ConvKernel {
   }
   template <class Load>
   HB_INLINE void transform_filter(const Load& load, float* u) const {
-    both_axes<3, N>(
-        [](const V(&g)[3], V(&t)[N]) { Winograd<M>::filter(g, t); }, load,
-        [&](int y, int x, V t) { store(u + (y * N + x) * u_slice_, t); });
+    both_axes<3, N>([](const V(&g)[3], V(&t)[N]) { Winograd<M>::filter(g, t); }, load,
+                    [&](int y, int x, V t) { store(u + (y * N + x) * u_slice_, t); });
   }
   void transform_all_filters(const float* w, float* u) const {
     constexpr int64_t kGroup = 64;  // channels of one task
@@ -213,8 +219,8 @@ class ConvWinograd final : public ConvKernel {
   }
 
   // Panels [first, last) of tiles times panel j of U. v: of the first panel.
-  void multiply(const float* v, int64_t first, int64_t last, const float* u, int64_t j,
-                float* sums, const Output& out) const {
+  void multiply(const float* v, int64_t first, int64_t last, const float* u, int64_t j, float* sums,
+                const Output& out) const {
     const int64_t col = j * kNr, width = min64(kNr, s_.o - col);
     const WinogradKernel kernel = kernel_[width > L];
     WinogradTile t{};
@@ -243,12 +249,11 @@ class ConvWinograd final : public ConvKernel {
     tiles_.at(tile, &n, &row, &col);
     const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
     float* y = out.y + ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
-    both_axes<N, M>(
-        [](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
-        [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
-        [&](int a, int b, V t) {
-          if (a < rows && b < cols) out.put(y + (a * s_.ow + b) * s_.o, t, bias, width);
-        });
+    both_axes<N, M>([](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
+                    [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
+                    [&](int a, int b, V t) {
+                      if (a < rows && b < cols) out.put(y + (a * s_.ow + b) * s_.o, t, bias, width);
+                    });
   }
 
   WinogradShape s_;
@@ -264,19 +269,30 @@ class ConvWinograd final : public ConvKernel {
   float* constant_u_ = nullptr;
 };
 
+// Work of a convolution, in multiply-adds per channel and filter, fitted to measurements: direct,
+// and in tiles of M x M. Transforming an image costs so much per tile and channel or filter;
+// transforming a filter, unless done once, so much for each.
+inline double direct_cost(const WinogradShape& s, bool constant) {
+  return 9 / 0.85 * double(s.n * s.oh * s.ow) + (constant ? 0 : 43);
+}
+template <int M>
+double winograd_cost(const WinogradShape& s, bool constant) {
+  const double tiles = double(TileGrid(s.n, s.oh, s.ow, M).total), square = (M + 2) * (M + 2);
+  const double transforms = square * (5 / double(s.o) + 4 / double(s.c));
+  return tiles * (1.12 * square + transforms) + (constant ? 0 : 9 * square);
+}
+
 // The kernel for a convolution (or the gradient to its input), or null where the direct one is
 // faster.
-inline ConvKernel* make_winograd(DType dtype, const ConvShape& s, Prepare& p, bool gradient) {
-  if (dtype != DType::F32 || s.groups != 1 || s.in[0] != 1 || s.out[0] != 1) return nullptr;
-  for (int a = 0; a < 3; ++a)
-    if (s.kernel[a] != (a ? 3 : 1) || s.stride[a] != 1 || s.dilation[a] != 1) return nullptr;
-  if (s.n == 0 || s.in_size() == 0 || s.out_size() == 0) return nullptr;
-  if (s.lo[0] != 0) return nullptr;
-  if (s.c < 8 || s.o < 8) return nullptr;
-  const char* e = getenv("HB_WINO");
-  if (e && *e == '0') return nullptr;
-  if (e && *e == '2') return new ConvWinograd<2>(s, p, gradient);
-  return new ConvWinograd<4>(s, p, gradient);
+inline ConvKernel* make_winograd(DType dtype, const ConvShape& shape, Prepare& p, bool gradient) {
+  if (dtype != DType::F32 || !serves_winograd(shape)) return nullptr;
+  const WinogradShape s(shape, gradient);
+  const double direct = direct_cost(s, p.constants[1]);
+  const double two = winograd_cost<2>(s, ConvWinograd<2>::packs_once(s, p));
+  const double four = winograd_cost<4>(s, ConvWinograd<4>::packs_once(s, p));
+  if (1.1 * (two < four ? two : four) > direct) return nullptr;
+  if (two < four) return new ConvWinograd<2>(shape, p, gradient);
+  return new ConvWinograd<4>(shape, p, gradient);
 }
 
 }  // namespace

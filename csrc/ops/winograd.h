@@ -9,7 +9,7 @@
 // where a and b are those of short fractions with the least error measured (see conv_winograd.h);
 // the usual 1 and 2 have five times that error.
 #pragma once
-#include "ops/gemm.h"
+#include "ops/conv.h"
 
 namespace hb::HB_ISA {
 
@@ -203,6 +203,15 @@ struct TileImage {
     }
   }
 };
+
+// Whether a convolution is one of 3x3 filters over images of full groups, with steps of one.
+inline bool serves_winograd(const ConvShape& s) {
+  constexpr int64_t kLeast = 8;  // fewer channels or filters leave vectors empty
+  for (int a = 0; a < 3; ++a)
+    if (s.kernel[a] != (a == 0 ? 1 : 3) || s.stride[a] != 1 || s.dilation[a] != 1) return false;
+  return s.in[0] == 1 && s.out[0] == 1 && s.lo[0] == 0 && s.groups == 1 && s.c >= kLeast &&
+         s.o >= kLeast && s.n > 0 && s.in_size() > 0 && s.out_size() > 0;
+}
 
 // The tiles of an output of h x w positions, M x M each.
 struct TileGrid {

@@ -46,8 +46,7 @@ void winograd_kernel(const WinogradTile& t) {
       if (i >= t.m) break;
       float* c = t.c + i * t.ldc;
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j)
-        store(c + j * L, add ? load(c + j * L) + acc[i][j] : acc[i][j]);
+      for (int j = 0; j < NV; ++j) store(c + j * L, add ? load(c + j * L) + acc[i][j] : acc[i][j]);
     }
     add = true;
   }
