@@ -17,6 +17,9 @@ def set_matmul_precision(precision: str) -> None:
     products at "medium", AMX (HORNBEAM_ISA=amx) at each setting; all others, and "high" without
     AMX, compute in float32. float64, bfloat16 and float16 are not concerned: the last two are
     multiplied exactly and summed in float32 always.
+    3x3 convolutions of float32 use Winograd's algorithm, whose errors are relative to the pixels of
+    a tile: of 2x2 outputs at "highest", as exact on the whole as plain sums; of 4x4 outputs below,
+    with up to three times their error.
 
     Args:
         precision: `"highest"` (the default): errors within the bound of float32 multiply-adds;
