@@ -16,6 +16,9 @@ from hornbeam.backend.graph import Graph, Node
 from hornbeam.backend.passes.rewrite import Rewrite
 from hornbeam.backend.registry import REGISTRY, VARIABLE
 
+_MANY = 8  # rows for each of the table
+_SMALL = 8192  # elements of a table
+
 
 def run(graph: Graph) -> Graph:
     if not any(node.op.name == "segment_reduce" for node in graph.nodes):
@@ -73,18 +76,22 @@ def _read_alike(value, readers) -> bool:
 
 
 def _is_sparse(value, cluster: Node) -> bool:
-    """Whether `value` is a sum of fewer rows than it has, of the shape of the cluster.
+    """Whether `value` is a sum of rows, of the shape of the cluster, that is better read as rows.
 
-    (Rows and their order then differ in size from the results, which take no memory from them.)
+    Rows and their order must differ in size from the results, which else could take their memory. Many
+    rows for a small table are summed first: that is done in parts, by all threads.
     """
     source = value.node
+    if source.op.name != "segment_reduce" or source.attrs["reduction"] != "add":
+        return False
+    rows, segments = source.inputs[1].size, value.shape[0]
     return (
-        source.op.name == "segment_reduce"
-        and source.attrs["reduction"] == "add"
-        and value.dtype == "float32"
+        value.dtype == "float32"
         and value.shape == cluster.outputs[0].shape
         and len(source.inputs[1].shape) == 1
-        and 0 < source.inputs[1].size < value.shape[0]
+        and 0 < rows < _MANY * segments
+        and rows not in (segments, value.size)
+        and (rows < segments or value.size > _SMALL)
     )
 
 

@@ -241,16 +241,17 @@ class Elementwise {
         bool zero = true;
         for (int64_t pos = begin; zero && pos < begin + x.inner; pos += tile_) {
           const int64_t n = smaller(tile_, begin + x.inner - pos);
-          const float* sum = (const float*)sum_rows(call, x, sparse_, pos, int(n), slots);
+          const float* sum = (const float*)sum_rows(call, x, sparse_, pos, int(n), slots, first);
           for (int64_t i = 0; i < n; ++i) zero &= sum[i] == 0.0f;
         }
         if (zero) continue;
         for (int64_t pos = begin; pos < begin + x.inner; pos += tile_)
-          run_tile(call, direct, pos, int(smaller(tile_, begin + x.inner - pos)), at, slots);
+          run_tile(call, direct, pos, int(smaller(tile_, begin + x.inner - pos)), at, slots, first);
       }
     });
   }
-  void prefetch_row(const Call& call, const Input& sums, int64_t k) const {
+  // Inline: else the compiler sees a function without effects and drops the call.
+  HB_INLINE void prefetch_row(const Call& call, const Input& sums, int64_t k) const {
     const int64_t pos = ((const int32_t*)call.inputs[sums.keys])[k] * sums.inner;
     const int64_t from = ((const int32_t*)call.inputs[sums.order])[k] * sums.inner;
     if (pos >= total_) return;
@@ -264,14 +265,15 @@ class Elementwise {
     }
   }
 
-  // Elements [pos, pos + n) of a sum of rows.
-  const void* sum_rows(const Call& call, const Input& x, int input, int64_t pos, int n,
-                       char* slots) const {
+  // Elements [pos, pos + n) of a sum of rows. k: the first place of the sorted rows that may be in
+  // there, or -1.
+  const void* sum_rows(const Call& call, const Input& x, int input, int64_t pos, int n, char* slots,
+                       int64_t k) const {
     const int32_t *keys = (const int32_t*)call.inputs[x.keys],
                   *order = (const int32_t*)call.inputs[x.order];
     const float* rows = (const float*)call.inputs[input];
     const int64_t end = pos + n;
-    int64_t k = lower_bound(keys, x.rows, pos / x.inner);
+    if (k < 0) k = lower_bound(keys, x.rows, pos / x.inner);
     if (k == x.rows || keys[k] * x.inner >= end) return (char*)call.scratch + zeros_offset_;
     float* dst = (float*)(slots + x.slot * slot_bytes_);
     memset(dst, 0, size_t(n) * sizeof(float));
@@ -555,7 +557,7 @@ class Elementwise {
   }
 
   void run_tile(const Call& call, const Array<bool>& direct, int64_t pos, int n, void** at,
-                char* slots) const {
+                char* slots, int64_t row = -1) const {
     for (int i = 0; i < num_inputs_; ++i) {
       const Input& x = inputs_[i];
       if (x.access == Access::Periodic)
@@ -570,7 +572,7 @@ class Elementwise {
       if (step.loads()) {
         const int i = step.values[0];
         at[i] = inputs_[i].access == Access::Sparse
-                    ? const_cast<void*>(sum_rows(call, inputs_[i], i, pos, n, slots))
+                    ? const_cast<void*>(sum_rows(call, inputs_[i], i, pos, n, slots, row))
                     : load(inputs_[i], call.inputs[i], pos, n, slots);
         continue;
       }

@@ -124,9 +124,12 @@ def test_a_regularizer_adds_to_the_rows(monkeypatch):
     both(monkeypatch, IDS["duplicates"], loss, (13, 4))
 
 
-def test_more_rows_than_the_table_has_are_summed_first(monkeypatch):
-    ids = rng.integers(0, 5, 40).astype("int32")
-    both(monkeypatch, ids, one_gather, (5, 3), expect_sparse=False)
+@pytest.mark.parametrize(
+    "count, shape, rows", [(40, (5, 3), False), (13, (13, 900), False), (40, (13, 900), True)]
+)
+def test_many_rows_for_a_small_table_are_summed_first(monkeypatch, count, shape, rows):
+    ids = rng.integers(0, shape[0], count).astype("int32")
+    both(monkeypatch, ids, one_gather, shape, expect_sparse=rows)
 
 
 def test_layers_that_share_a_table_and_masks():
