@@ -9,7 +9,8 @@ after the turn read a copy, made just before its first reader by the same nodes 
 readers share one copy.
 
 What to drop: each value in turn, cheapest work per byte first (element-wise clusters, normalisation,
-then products and convolutions), if that lowers the memory over the budget, summed over all steps.
+then products and convolutions), if that lowers the memory over the budget, summed over all steps. Where
+a node computes several values, or larger ones, its operands may be kept in their place.
 That alone finds the checkpoints of long chains: a value whose copy would make its neighbours live
 longer than it did lowers nothing. Other starts drop all but every n-th value at first. At the end,
 what turned out to be needless is kept again.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hornbeam.backend.graph import Graph, Node, format_where
 from hornbeam.backend.passes import schedule
@@ -46,11 +48,12 @@ def fit(graph: Graph, program, budget: int, lower: Callable):
     # The plan also holds scratch, and gaps: the estimate aims lower by as much as it was wrong.
     target = budget - (need - max(flow.usage(flow.steps())))
     for _ in range(_TRIES):
-        attempt = schedule.run(_rewritten(Flow(graph), target))
+        attempt, reached = _rewritten(Flow(graph), target)
+        attempt = schedule.run(attempt)
         made = lower(attempt)
         if made.arena_bytes < best[0]:
             best = (made.arena_bytes, attempt, made)
-        if made.arena_bytes <= budget:
+        if made.arena_bytes <= budget or not reached:
             break
         target -= made.arena_bytes - budget
     if best[0] > budget:
@@ -107,6 +110,13 @@ def _work(node: Node) -> float:
     return moved + flops / _FLOPS_PER_BYTE
 
 
+class _Move(NamedTuple):
+    """Values to drop, and values to keep across the turn that would have died before it."""
+
+    dropped: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
 class _Search:
     def __init__(self, flow: Flow, target: int):
         self.flow, self.target = flow, target
@@ -125,8 +135,10 @@ class _Search:
         ]
         self._across = set(self.crossing)
 
-    def steps(self, dropped):
+    def steps(self, moves):
         """Steps, roots and bytes of values, and what the copies cost."""
+        dropped = {v for move in moves for v in move.dropped}
+        extra = {v for move in moves for v in move.kept}
         flow, turn = self.flow, self.turn
         root, size = list(flow.root), list(flow.bytes)
         steps, cost = flow.steps()[:turn], 0.0
@@ -136,7 +148,7 @@ class _Search:
             p, r = flow.producer[v], flow.root[v]
             if p < 0 or p >= turn or r in flow.kept or not self.again[p]:
                 return True
-            return r in self._across and r not in dropped
+            return r in extra or (r in self._across and r not in dropped)
 
         def copy(v):
             nonlocal cost
@@ -169,57 +181,81 @@ class _Search:
             steps.append((i, ins, flow.outs[i]))
         return steps, root, size, cost
 
-    def score(self, dropped):
+    def score(self, moves):
         """(peak, memory over the target summed over the steps, cost)."""
-        steps, root, size, cost = self.steps(dropped)
+        steps, root, size, cost = self.steps(moves)
         used = self.flow.usage(steps, root, size)
         return max(used), sum(max(0, u - self.target) for u in used), cost
 
-    def find(self):
+    def moves(self):
+        """What can be dropped, cheapest work per byte first."""
         flow = self.flow
         least = max((flow.bytes[v] for v in self.crossing), default=0) / 256
-        candidates = [
-            v for v in self.crossing if flow.bytes[v] >= least and self.again[flow.producer[v]]
-        ]
-        price = {v: self.score({v})[2] / flow.bytes[v] for v in candidates}
-        candidates.sort(key=lambda v: (price[v], v))
-        results = []
+        of_node: dict[int, list[int]] = {}
+        for v in self.crossing:
+            if flow.bytes[v] >= least and self.again[flow.producer[v]]:
+                of_node.setdefault(flow.producer[v], []).append(v)
+        moves = []
+        for p, values in of_node.items():
+            moves += [_Move((v,), ()) for v in values]
+            if len(values) > 1:
+                moves.append(_Move(tuple(values), ()))
+            inputs = dict.fromkeys(flow.root[v] for v in flow.ins[p])
+            kept = tuple(v for v in inputs if flow.bytes[v] and v not in self._across)
+            if kept:  # what this node reads is kept in place of what it computes
+                moves.append(_Move(tuple(values), kept))
+
+        def price(move):
+            gain = sum(flow.bytes[v] for v in move.dropped) - sum(flow.bytes[v] for v in move.kept)
+            return self.score([move])[2] / gain if gain > 0 else None
+
+        prices = {move: price(move) for move in moves}
+        moves = [move for move in moves if prices[move] is not None]
+        return sorted(moves, key=lambda move: (prices[move], move))
+
+    def find(self):
+        moves, results = self.moves(), []
+        order = sorted({v for move in moves for v in move.dropped})
         for start in _STARTS:
-            kept = set(sorted(candidates)[:: start or 1])
-            result = self._improve({v for v in candidates if v not in kept}, candidates)
-            results.append(result)
-            if start == 0 and result[0][0] <= self.target:
+            kept = set(order[:: start or 1])
+            begin = [m for m in moves if not m.kept and kept.isdisjoint(m.dropped)]
+            results.append(self._improve(begin, moves))
+            if start == 0 and results[0][0][0] <= self.target:
                 break
         fits = [r for r in results if r[0][0] <= self.target]
         if fits:
             return min(fits, key=lambda r: r[0][2])[1]
         return min(results, key=lambda r: r[0][0])[1]
 
-    def _improve(self, dropped, candidates):
-        now = self.score(dropped)
+    def _improve(self, taken, moves):
+        now = self.score(taken)
         for _ in range(_ROUNDS):
             before = now
-            for v in candidates:
+            for move in moves:
                 if now[0] <= self.target:
                     break
-                if v in dropped:
+                if move in taken:
                     continue
-                then = self.score(dropped | {v})
+                then = self.score([*taken, move])
                 if then[1] < now[1]:
-                    now, dropped = then, dropped | {v}
+                    now, taken = then, [*taken, move]
             if now[0] <= self.target or now == before:
                 break
-        for v in reversed(candidates):  # the dearest first
-            if v in dropped:
-                then = self.score(dropped - {v})
+        for move in reversed(moves):  # the dearest first
+            if move in taken:
+                fewer = [m for m in taken if m != move]
+                then = self.score(fewer)
                 if then[0] <= max(self.target, now[0]) and then[2] <= now[2]:
-                    now, dropped = then, dropped - {v}
-        return now, dropped
+                    now, taken = then, fewer
+        return now, taken
 
 
-def _rewritten(flow: Flow, target: int) -> Graph:
+def _rewritten(flow: Flow, target: int) -> tuple[Graph, bool]:
+    """The graph with copies, and whether it stays within the target."""
     search = _Search(flow, target)
-    steps, *_ = search.steps(search.find())
+    taken = search.find()
+    steps, *_ = search.steps(taken)
+    reached = search.score(taken)[0] <= target
     rewrite = Rewrite(flow.graph)
     mapping = rewrite.mapping
     with rewrite.new:
@@ -236,4 +272,4 @@ def _rewritten(flow: Flow, target: int) -> Graph:
             new.update(zip(outs, values, strict=True))
             if outs is flow.outs[position]:
                 mapping.update(zip(node.outputs, values, strict=True))
-    return rewrite.finish()
+    return rewrite.finish(), reached
