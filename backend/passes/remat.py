@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph, Node, format_where
 from hornbeam.backend.passes import schedule
 from hornbeam.backend.passes.lifetimes import Flow
@@ -43,7 +44,12 @@ def fit(graph: Graph, program, budget: int, lower: Callable):
     need = program.arena_bytes
     best = (need, graph, program)
     flow = Flow(graph)
-    if any(node.device for node in flow.nodes) or not flow.nodes:
+    if any(node.device not in (None, HOST) for node in flow.nodes):
+        warnings.warn(
+            f"set_memory_budget: a program on several devices keeps its {need} bytes; the budget "
+            f"of {budget} is for programs on {HOST} only",
+            stacklevel=2,
+        )
         return graph, program
     # The plan also holds scratch, and gaps: the estimate aims lower by as much as it was wrong.
     target = budget - (need - max(flow.usage(flow.steps())))

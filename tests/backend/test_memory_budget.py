@@ -7,7 +7,7 @@ import pytest
 
 import hornbeam as keras
 from hornbeam import ops
-from hornbeam.backend import memory
+from hornbeam.backend import devices, memory
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +166,18 @@ def test_the_environment_gives_the_first_value(monkeypatch):
     monkeypatch.setenv("HORNBEAM_MEMORY_BUDGET", "1GB")
     with pytest.raises(ValueError, match="HORNBEAM_MEMORY_BUDGET"):
         memory._from_environment()
+
+
+def test_programs_on_several_devices_say_that_the_budget_is_not_theirs(monkeypatch):
+    monkeypatch.setattr(devices, "in_use", False)
+    devices.set_cpu_devices(2)
+    with keras.device("cpu:1"):
+        x = ops.ones((64, 64))
+    keras.config.set_memory_budget(1000)
+
+    @keras.function
+    def run(x):
+        return ops.matmul(ops.tanh(ops.matmul(x, x)), x)
+
+    with pytest.warns(UserWarning, match="set_memory_budget: a program on several devices"):
+        assert run(x).shape == (64, 64)
