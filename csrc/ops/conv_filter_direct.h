@@ -13,9 +13,9 @@
 // added in order: the same bits for any number of threads.
 #pragma once
 #include "ops/conv.h"
+#include "simd/multiply_add.h"
 
 namespace hb::HB_ISA {
-namespace {
 
 // Positions side by side along w: elements of x from the image's start, rows of packed dy.
 struct FilterRun {
@@ -30,7 +30,7 @@ struct FilterTile {
   const T* dy;            // [positions][vectors * lanes]
   const FilterRun* runs;
   int64_t num_runs;
-  T* c;
+  Sum<T>* c;
   int64_t ldc;
   int n;  // columns to store
   bool add;
@@ -40,11 +40,18 @@ struct FilterTile {
 template <class T>
 using FilterKernel = void (*)(const FilterTile<T>&);
 
-template <class T, int MR, int NV, bool kSpread>
-void filter_kernel(const FilterTile<T>& t) {
+// Only for processors that have them (has_bf16_pairs); conv_filter_pairs.cc.
+FilterKernel<Pair> find_pair_filter_kernel(int rows, int vecs, bool spread);
+
+namespace {
+
+// Operands of E; sums of T.
+template <class E, int MR, int NV, bool kSpread>
+void filter_kernel(const FilterTile<E>& t) {
+  using T = Sum<E>;
   constexpr int L = kLanes<T>;
   Vec<T> acc[MR][NV];
-  const T* rows[MR];
+  const E* rows[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) {
     if (kSpread) rows[i] = t.x + t.spread[i];
@@ -52,20 +59,20 @@ void filter_kernel(const FilterTile<T>& t) {
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
   }
   const int64_t step = t.step, ahead_step = t.ahead_step;
-  const T* ahead = t.ahead;
+  const E* ahead = t.ahead;
   for (int64_t run = 0; run < t.num_runs; ++run) {
     int64_t at = t.runs[run].x;
-    const T* x = t.x + at;
-    const T* dy = t.dy + t.runs[run].dy * (NV * L);
+    const E* x = t.x + at;
+    const E* dy = t.dy + t.runs[run].dy * (NV * L);
     for (int64_t k = t.runs[run].count; k > 0; --k) {
-      Vec<T> v[NV];
+      Vec<E> v[NV];
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) v[j] = load(dy + j * L);
 #pragma GCC unroll 16
       for (int i = 0; i < MR; ++i) {
-        const Vec<T> a = splat(kSpread ? rows[i][at] : x[i]);
+        const E a = kSpread ? rows[i][at] : x[i];
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) acc[i][j] += a * v[j];
+        for (int j = 0; j < NV; ++j) multiply_add(acc[i][j], a, v[j]);
       }
       __builtin_prefetch(ahead);
       ahead += ahead_step;
@@ -105,6 +112,16 @@ FilterKernel<T> find_filter_kernel(int rows, int vecs) {
 }
 
 template <class T>
+FilterKernel<T> filter_kernel_of(int rows, int vecs, bool spread) {
+  if constexpr (kPerElement<T> == 2)
+    return find_pair_filter_kernel(rows, vecs, spread);
+  else
+    return spread ? find_filter_kernel<T, true>(rows, vecs)
+                  : find_filter_kernel<T, false>(rows, vecs);
+}
+
+// T: what is multiplied. S: what dw is stored as.
+template <class T, class S = T>
 class FilterGradient {
  public:
   // Whether the sum is long enough, and the rows of dw have vectors.
@@ -129,8 +146,7 @@ class FilterGradient {
     for (int more = 0; more < 2; ++more)
       for (int vecs = 1; vecs <= kTileVecs; ++vecs) {
         const int rows = int(min64(low_ + more, kMaxRows));
-        kernel_[more][vecs - 1] = spread_ ? find_filter_kernel<T, true>(rows, vecs)
-                                          : find_filter_kernel<T, false>(rows, vecs);
+        kernel_[more][vecs - 1] = filter_kernel_of<T>(rows, vecs, spread_);
       }
     // Columns of a task: their sums stay in L2.
     const int64_t fit = int64_t(l2_bytes()) / 2 / int64_t(sizeof(T)) / m_ / kNr * kNr;
@@ -147,8 +163,8 @@ class FilterGradient {
 
   size_t scratch_bytes() const { return sums_bytes() + size_t(num_threads()) * worker_bytes(); }
 
-  void run(const Patches<T>& q, const T* dy, T* dw, int64_t ldw, void* scratch) const {
-    T* sums = static_cast<T*>(scratch);
+  void run(const Patches<T>& q, const T* dy, S* dw, int64_t ldw, void* scratch) const {
+    Sum<T>* sums = static_cast<Sum<T>*>(scratch);
     char* workers = static_cast<char*>(scratch) + sums_bytes();
     parallel_for(parts_ * column_tasks_, [&](int64_t task, int worker) {
       const int64_t part = task / column_tasks_, j = task % column_tasks_ * columns_;
@@ -157,7 +173,9 @@ class FilterGradient {
       w.panel = reinterpret_cast<T*>(own), own += panel_bytes();
       w.num_runs = reinterpret_cast<int64_t*>(own), own += round_up(taps() * 8, 64);
       w.runs = reinterpret_cast<FilterRun*>(own);
-      w.c = parts_ > 1 ? sums + part * m_ * n_ : dw, w.ldc = parts_ > 1 ? n_ : ldw;
+      w.c = sums + part * m_ * n_, w.ldc = n_;
+      if constexpr (!kConverts)
+        if (parts_ == 1) w.c = dw, w.ldc = ldw;
       w.j0 = j, w.j1 = min64(n_, j + columns_);
       const int64_t end = min64(positions_, (part + 1) * part_);
       for (int64_t p = part * part_; p < end; p += kBlock) {
@@ -166,15 +184,15 @@ class FilterGradient {
         block(q, dy, w);
       }
     });
-    if (parts_ == 1) return;
+    if (parts_ == 1 && !kConverts) return;
     const int64_t rows = max64(1, 16384 / (n_ * parts_));
     parallel_for(ceil_div(m_, rows), [&](int64_t task, int) {
       for (int64_t i = task * rows; i < min64(m_, (task + 1) * rows); ++i) {
-        const T* from = sums + i * n_;
+        const Sum<T>* from = sums + i * n_;
         for (int64_t j = 0; j < n_; ++j) {
-          T v = from[j];
+          Sum<T> v = from[j];
           for (int64_t part = 1; part < parts_; ++part) v += from[part * m_ * n_ + j];
-          dw[i * ldw + j] = v;
+          narrow(v, dw[i * ldw + j]);
         }
       }
     });
@@ -184,19 +202,21 @@ class FilterGradient {
   static constexpr int64_t kBlock = 256;   // positions: a panel of dy stays in L1
   static constexpr int64_t kShortRun = 7;  // rows
   static constexpr int64_t kNr = kTileCols<T>;
+  static constexpr bool kConverts = sizeof(S) != sizeof(Sum<T>);
 
   struct Work {
     T* panel;  // of dy
     int64_t* num_runs;
     FilterRun* runs;  // [taps][max_runs_]
-    T* c;
+    Sum<T>* c;
     int64_t ldc, j0, j1;
     int64_t p, count;
     bool add, more;  // whether there are sums already; whether another block follows
   };
   int64_t taps() const { return m_ / length_; }  // rows that lie apart
   size_t sums_bytes() const {
-    return parts_ > 1 ? size_t(round_up(parts_ * m_ * n_ * int64_t(sizeof(T)), 64)) : 0;
+    return parts_ > 1 || kConverts ? size_t(round_up(parts_ * m_ * n_ * int64_t(sizeof(T)), 64))
+                                   : 0;
   }
   static size_t panel_bytes() { return size_t(kBlock * kNr) * sizeof(T); }
   size_t worker_bytes() const {

@@ -87,6 +87,74 @@ class ConvGradFilterPacked final : public ConvKernel {
   Gemm<T> gemm_;
 };
 
+#if HB_VEC_BYTES == 64
+// Two images at a time, in pairs of bfloat16: an image beside the one half a batch later, so that
+// the same positions and taps meet as for one image.
+template <class S>
+class ConvGradFilterPairs final : public ConvKernel {
+ public:
+  static bool serves(const ConvShape& s) {
+    const ConvShape half = halves(s);
+    return use_pairs<S>() && !s.depthwise() && half.n > 0 && FilterGradient<Pair, S>::serves(half);
+  }
+  ConvGradFilterPairs(const ConvShape& shape, Prepare& p) : s_(halves(shape)) {
+    patches_.plan(s_, false);
+    gradient_.plan(s_, patches_.plain());
+    x_pairs_ = s_.n * s_.in_size() * s_.c, dy_pairs_ = s_.n * s_.out_size() * s_.o;
+    x_offset_ = round_up(int64_t(gradient_.scratch_bytes()), 64);
+    dy_offset_ = x_offset_ + round_up(x_pairs_ * int64_t(sizeof(Pair)), 64);
+    image_offset_ = dy_offset_ + round_up(dy_pairs_ * int64_t(sizeof(Pair)), 64);
+    p.scratch_bytes = size_t(image_offset_ + patches_.scratch_bytes());
+  }
+  void run(const Call& call) const override {
+    char* scratch = static_cast<char*>(call.scratch);
+    Pair *x = reinterpret_cast<Pair*>(scratch + x_offset_),
+         *dy = reinterpret_cast<Pair*>(scratch + dy_offset_);
+    pair(static_cast<const S*>(call.inputs[0]), x, x_pairs_);
+    pair(static_cast<const S*>(call.inputs[1]), dy, dy_pairs_);
+    S* dw = static_cast<S*>(call.outputs[0]);
+    for (int64_t g = 0; g < s_.groups; ++g) {
+      const Patches<Pair> q = patches_.of(x, g, scratch + image_offset_);
+      gradient_.run(q, dy + g * s_.og, dw + g * s_.og, s_.o, scratch);
+    }
+  }
+
+ private:
+  // The shape of one half; n is 0 if there are no halves.
+  static ConvShape halves(ConvShape s) {
+    if (s.pointwise()) {  // without taps to tell apart, all positions lie in one row
+      const int64_t pixels = s.n * s.out_size();
+      s.n = pixels % 2 == 0;
+      for (int a = 0; a < 3; ++a) s.in[a] = s.out[a] = a < 2 ? 1 : pixels / 2;
+    } else {
+      s.n = s.n % 2 == 0 ? s.n / 2 : 0;
+    }
+    return s;
+  }
+  // y[i] = x[i] beside x[i + n].
+  static void pair(const S* x, Pair* y, int64_t n) {
+    constexpr int64_t kPiece = 1 << 14;
+    parallel_for(ceil_div(n, kPiece), [&](int64_t task, int) {
+      const int64_t end = min64(n, (task + 1) * kPiece);
+      for (int64_t i = task * kPiece; i < end; i += 16) {
+        const int count = int(min64(16, end - i));
+        const Vec<Pair> v =
+            load_upper(x + i, count) >> 16 | (load_upper(x + i + n, count) & 0xffff0000);
+        if (count == 16)
+          store(y + i, v);
+        else
+          memcpy(y + i, &v, size_t(count) * sizeof(Pair));
+      }
+    });
+  }
+
+  ConvShape s_;
+  ImagePatches<Pair> patches_;
+  FilterGradient<Pair, S> gradient_;
+  int64_t x_pairs_, dy_pairs_, x_offset_, dy_offset_, image_offset_;
+};
+#endif
+
 template <class T, class S>
 class ConvGradFilterDepthwise final : public ConvKernel {
  public:
@@ -117,6 +185,17 @@ class ConvGradFilter {
   explicit ConvGradFilter(Prepare& p) {
     ConvShape s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs);
     s.relu = false;
+#if HB_VEC_BYTES == 64
+    const DType dtype = p.inputs[0].dtype;
+    if (dtype == DType::BF16 && ConvGradFilterPairs<bf16>::serves(s)) {
+      kernel_ = new ConvGradFilterPairs<bf16>(s, p);
+      return;
+    }
+    if (dtype == DType::F32 && ConvGradFilterPairs<float>::serves(s)) {
+      kernel_ = new ConvGradFilterPairs<float>(s, p);
+      return;
+    }
+#endif
     kernel_ =
         make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype, s, p, 0);
   }

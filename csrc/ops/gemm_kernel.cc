@@ -1,6 +1,8 @@
 // The register kernels of gemm_kernel.h, one for each tile height, compiled once for all ops.
 #include "ops/gemm_kernel.h"
 
+#include "simd/multiply_add.h"
+
 namespace hb::HB_ISA {
 namespace {
 
@@ -8,18 +10,6 @@ template <class T>
 HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
   return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
 }
-
-// sum += a * b, where a is the same in every lane.
-template <class T>
-HB_INLINE void multiply_add(Vec<T>& sum, T a, Vec<T> b) {
-  sum += splat(a) * b;
-}
-#ifdef HB_BF16_PAIRS
-HB_INLINE void multiply_add(Vec<float>& sum, Pair a, Vec<Pair> b) {
-  const Vec<Pair> pairs = bit_cast<uint32_t>(a) - Vec<Pair>{};
-  sum = (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)b);
-}
-#endif
 
 // Operands of E; sums of T.
 template <class E, int MR, int NV, bool kInPlace>
