@@ -66,11 +66,13 @@ class _Sequence:
     def before(self, first, states):
         """The states that each step started from."""
         axis = 1 if self.batch_first else 0
-        key = (slice(None),) * axis
+        before = (slice(None),) * axis
         first = OPS["expand_dims"](first, axis)
         if self.reverse:
-            return OPS["concatenate"]([states[(*key, slice(1, None))], first], axis=axis)
-        return OPS["concatenate"]([first, states[(*key, slice(None, -1))]], axis=axis)
+            parts = [states[before + (slice(1, None),)], first]
+        else:
+            parts = [first, states[before + (slice(None, -1),)]]
+        return OPS["concatenate"](parts, axis=axis)
 
     def kernel_gradient(self, h0, hs, dz):
         """Of z = h kernel over all steps."""
