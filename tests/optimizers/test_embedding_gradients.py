@@ -291,3 +291,28 @@ def test_same_bits_for_any_number_of_threads(options, monkeypatch):
         command = [sys.executable, "-c", SCRIPT, options]
         digests.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8"])
+def test_sums_of_rows_fill_tables_beyond_the_cache(dtype):
+    segments, inner = {"float32": 66_000, "float64": 33_000, "int8": 260_000}[dtype], 33
+    ids = np.array([0, 5, 5, 3, segments - 1, 31_000, -1, segments], "int32")
+    data = rng.integers(-9, 9, (len(ids), inner)).astype(dtype)
+    expected = np.zeros((segments, inner), dtype)
+    kept = (ids >= 0) & (ids < segments)
+    np.add.at(expected, ids[kept], data[kept])
+    got = ops.segment_sum(ops.convert_to_tensor(data), ids, num_segments=segments)
+    np.testing.assert_array_equal(got.numpy(), expected)
+
+
+def test_order_of_segments():
+    from hornbeam.backend.registry import REGISTRY
+
+    for count in (1, 100, 5000):  # one radix for few rows, another for many
+        ids = rng.integers(-20, 70_020, count).astype("int64")
+        keys, order = REGISTRY["segment_order"](
+            ops.convert_to_tensor(ids), num_segments=70_000, wrap=False
+        )
+        wanted = np.where((ids >= 0) & (ids < 70_000), ids, 70_000)
+        np.testing.assert_array_equal(order.numpy(), np.argsort(wanted, kind="stable"))
+        np.testing.assert_array_equal(keys.numpy(), np.sort(wanted))
