@@ -79,3 +79,28 @@ def test_half_products_are_exact_and_summed_in_float32(dtype, m, n, k, transpose
     ulp = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
     rounded = np.abs(a64 @ b64) + exact  # the product itself may be rounded before the bias
     assert (error <= 1.01 * ulp * rounded + 2.0**-19 * (np.abs(a64) @ np.abs(b64))).all()
+
+
+@pytest.mark.parametrize("dtype, bits", [("float32", 7), ("bfloat16", 7)])
+@pytest.mark.parametrize("batch", [3, 4])
+@pytest.mark.parametrize("channels, kernel, stride", [(8, 3, 1), (6, 1, 1), (4, 3, 2), (3, 3, 1)])
+def test_convolutions_and_their_gradients(dtype, bits, batch, channels, kernel, stride):
+    rng = np.random.default_rng(0)
+    x = ops.cast(rng.standard_normal((batch, 12, 13, channels)), dtype)
+    w = ops.cast(rng.standard_normal((kernel, kernel, channels, 20)), dtype)
+
+    def run(x, w, dy):
+        with backend.GradientTape() as tape:
+            tape.watch([x, w])
+            y = ops.conv(x, w, strides=stride, padding="same")
+        return y, *tape.gradient(y, [x, w], dy)
+
+    shape = ops.conv(x, w, strides=stride, padding="same").shape
+    arrays = [x, w, ops.cast(rng.standard_normal(shape), dtype)]
+    exact = backend.function(run)(*[ops.cast(a, "float64") for a in arrays])
+    bound = backend.function(run)(*[ops.abs(ops.cast(a, "float64")) for a in arrays])
+    keras.config.set_matmul_precision("medium")
+    got = backend.function(run)(*arrays)
+    for g, e, b in zip(got, exact, bound, strict=True):
+        error = np.abs(np.asarray(ops.cast(g, "float64")) - np.asarray(e))
+        assert (error <= np.asarray(b) * 2.0**-bits).all()
