@@ -177,7 +177,9 @@ class Memory {
     used_ += bytes;
     return base_ + used_ - bytes;
   }
-  void open(bool yes) const { mprotect(base_, kBytes, yes ? PROT_READ | PROT_WRITE : PROT_NONE); }
+  void open(bool yes) const {  // what is in use; the rest is never readable
+    mprotect(base_, (used_ + 4095) / 4096 * 4096, yes ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
 
  private:
   char* base_ = nullptr;
@@ -210,6 +212,7 @@ class EmulatedDevice : public Device {
     void* block = cache_.take(size);
     if (!block) block = memory().take(size);
     if (!block) cuda::fail_out_of_memory("emulated device: 4 GiB are in use");
+    memory().open(true);        // the new block too
     memset(block, 0xff, size);  // what reads it before it is written finds NaN
     stats_.in_use += size;
     if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
