@@ -3,7 +3,9 @@
 Before: a = x * y; b = exp(a); c = b + 1        After: c = elementwise[mul, exp, add](x, y, 1)
 
 Nodes are joined greedily in topological order. Joining must not make a cycle: no value that a
-cluster needs from outside may itself depend on the cluster (checked by a bounded search backwards).
+cluster needs from outside may itself depend on the cluster. That is checked by a search backwards
+among the groups; it leaves out those whose `deep`, the latest node that they wait for through any
+number of groups, stands before both candidates.
 """
 
 from __future__ import annotations
@@ -22,26 +24,23 @@ _MAX_SEARCH = 400
 class _Group:
     """Nodes that become one instruction (a single node at first)."""
 
-    __slots__ = ("members", "first", "last", "shape", "device")
+    __slots__ = ("members", "first", "last", "deep", "shape", "device")
 
     def __init__(self, index, node):
         self.members = {index: node}
-        self.first = self.last = index
+        self.first = self.last = self.deep = index
         self.shape = node.outputs[0].shape if node.op.elementwise else None
         self.device = node.device
 
-    def outside(self):
-        return {v for n in self.members.values() for v in n.inputs if v.node not in self._nodes()}
-
-    def _nodes(self):
-        return set(self.members.values())
-
 
 def run(graph: Graph) -> Graph:
-    index = {node: i for i, node in enumerate(graph.nodes)}
     group_of: dict[Node, _Group] = {}
-    for node, i in index.items():
+    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
+    for i, node in enumerate(graph.nodes):
         group = group_of[node] = _Group(i, node)
+        for v in node.inputs:
+            users[v.node].append(node)
+            group.deep = max(group.deep, group_of[v.node].deep)
         if group.shape is None:
             continue
         for v in node.inputs:
@@ -53,15 +52,8 @@ def run(graph: Graph) -> Graph:
                 and other.device == group.device
                 and _may_join(other, group, group_of)
             ):
-                _join(other, group, group_of)
-    order, stuck = _order(group_of)
-    while stuck:
-        # The search passes by groups that end before both candidates, although such a group may
-        # wait for a later one that it takes a value from. Rare, so it is repaired afterwards.
-        ring = [g for g in _cycle(stuck, group_of) if len(g.members) > 1]
-        _dissolve(min(ring, key=lambda g: len(g.members)), group_of)
-        order, stuck = _order(group_of)
-    return _emit(graph, group_of, order)
+                _join(other, group, group_of, users)
+    return _emit(graph, group_of, _order(group_of))
 
 
 def _may_join(a, b, group_of):
@@ -74,7 +66,7 @@ def _may_join(a, b, group_of):
         return False
     # Does a value from outside depend on a member?
     first = min(a.first, b.first)
-    pending = [g for g in {group_of[v.node] for v in outside} if g.last > first]
+    pending = [g for g in {group_of[v.node] for v in outside} if g.deep >= first]
     seen = set(pending)
     while pending:
         group = pending.pop()
@@ -87,22 +79,32 @@ def _may_join(a, b, group_of):
                 g = group_of[v.node]
                 if g is a or g is b:
                     return False
-                if g.last > first and g not in seen:
+                if g.deep >= first and g not in seen:
                     seen.add(g)
                     pending.append(g)
     return True
 
 
-def _join(a, b, group_of):
+def _join(a, b, group_of, users):
     for i, node in b.members.items():
         a.members[i] = node
         group_of[node] = a
     a.first = min(a.first, b.first)
     a.last = max(a.last, b.last)
+    a.deep = max(a.deep, b.deep)
+    pending = [a]
+    while pending:  # who waits for one of them now waits for both
+        group = pending.pop()
+        for member in group.members.values():
+            for user in users[member]:
+                g = group_of[user]
+                if g.deep < group.deep:
+                    g.deep = group.deep
+                    pending.append(g)
 
 
 def _order(group_of):
-    """Groups, each after those it takes values from; and the groups left over by a cycle."""
+    """Groups, each after those it takes values from."""
     groups = list(dict.fromkeys(group_of.values()))
     waiting = {}  # group -> number of groups that it still waits for
     followers: dict[_Group, list[_Group]] = {g: [] for g in groups}
@@ -123,22 +125,9 @@ def _order(group_of):
             waiting[f] -= 1
             if not waiting[f]:
                 heapq.heappush(ready, (f.last, number[f], f))
-    return order, [g for g in groups if waiting[g]]
-
-
-def _cycle(stuck, group_of):
-    """Groups that wait for each other in a ring, found by going from one back to what it needs."""
-    left, path, g = set(stuck), [], stuck[0]
-    while g not in path:
-        path.append(g)
-        needs = (group_of[v.node] for n in g.members.values() for v in n.inputs)
-        g = next(other for other in needs if other is not g and other in left)
-    return path[path.index(g) :]
-
-
-def _dissolve(group, group_of):
-    for i, node in group.members.items():
-        group_of[node] = _Group(i, node)
+    if len(order) != len(groups):
+        raise AssertionError("cluster: groups wait for each other")
+    return order
 
 
 def _emit(graph, group_of, order):

@@ -125,3 +125,23 @@ def test_passes_keep_random_graphs_intact():
         for a, b in zip(f(ops.convert_to_tensor(x)), function(f)(x), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         assert executor.compile_graph(g) is not None
+
+
+def test_clusters_never_wait_for_each_other():
+    # elementwise nodes whose clusters interleave with reductions in many ways
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        with Graph() as g:
+            values = [g.input((4, 6), "float32")]
+            for _ in range(80):
+                a, b = (values[i] for i in rng.integers(max(0, len(values) - 12), len(values), 2))
+                kind = rng.integers(5)
+                if kind == 0:
+                    new = ops.sum(a, axis=0, keepdims=True) + b
+                elif kind == 1:
+                    new = ops.transpose(ops.transpose(a)[::-1])
+                else:
+                    new = ops.add(a, b) if kind == 2 else ops.multiply(ops.tanh(a), b)
+                values.append(new)
+            g.outputs = values[-3:]
+        passes.optimize(g)  # raises if groups wait for each other
