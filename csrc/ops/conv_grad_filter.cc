@@ -12,6 +12,7 @@
 #include "ops/conv.h"
 #include "ops/conv_depthwise.h"
 #include "ops/conv_filter_direct.h"
+#include "ops/conv_winograd_filter.h"
 
 HB_KERNELS_BEGIN
 
@@ -196,8 +197,10 @@ class ConvGradFilter {
       return;
     }
 #endif
-    kernel_ =
-        make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype, s, p, 0);
+    kernel_ = make_filter_winograd(p.inputs[0].dtype, s, p);
+    if (!kernel_)
+      kernel_ = make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype,
+                                                                                s, p, 0);
   }
   ConvGradFilter(const ConvGradFilter&) = delete;
   ConvGradFilter& operator=(const ConvGradFilter&) = delete;
