@@ -14,8 +14,8 @@ const char* isa_name(int level);
 // The highest level that processor and operating system support. Asks Linux for the AMX state.
 int machine_isa_level();
 
-// The level in use: the machine's, though at most 2, or HORNBEAM_ISA. Throws Error if that names an unknown level or
-// one that the machine lacks.
+// The level in use: the machine's, though at most 2, or HORNBEAM_ISA. Throws Error if that names an
+// unknown level or one that the machine lacks.
 int isa_level();
 
 // CPUs that this process may use: min(affinity mask, cgroup CPU limit rounded up), at least 1.
