@@ -544,14 +544,23 @@ struct ConvKernel {
   virtual void run(const Call& call) const = 0;
 };
 
+// Whether groups that sum over `depth` channels into `wide` results run side by side in lanes: a
+// matrix product would leave most of a vector empty.
+template <class T>
+bool side_by_side(const ConvShape& s, int64_t depth, int64_t wide) {
+  return s.depthwise() || (s.groups > 1 && wide < kLanes<T> && depth <= 2 * kLanes<T> &&
+                           s.groups * wide >= kLanes<T>);
+}
+
 // The kernel for a dtype: T computes, S is stored. `run`: how many neighbours of a patch lie side
 // by side along k; an odd number cannot be multiplied in pairs of bfloat16.
 template <template <class T, class S> class Packed, template <class T, class S> class Depthwise>
-ConvKernel* make_conv_kernel(DType dtype, const ConvShape& s, Prepare& p, int64_t run) {
+ConvKernel* make_conv_kernel(DType dtype, const ConvShape& s, Prepare& p, int64_t run,
+                             int64_t depth, int64_t wide) {
   const auto make = [&](auto compute, auto stored) -> ConvKernel* {
     using T = decltype(compute);
     using S = decltype(stored);
-    if (s.depthwise()) return new Depthwise<T, S>(s, p);
+    if (side_by_side<T>(s, depth, wide)) return new Depthwise<T, S>(s, p);
 #if HB_VEC_BYTES == 64
     if constexpr (kPairsOf<S>)
       if (use_pairs<S>() && run % 2 == 0) return new Packed<Pair, S>(s, p);

@@ -1,61 +1,146 @@
-// Depthwise convolutions: every filter reads one channel, so there is no matrix product, and memory
-// is the bound. Vectors run over channels. A multiplier m > 1 is reduced to m = 1 on o = c * m
-// channels: x is repeated, or the gradient to x is summed over the repetitions.
+// Convolutions whose groups have few channels: groups lie side by side in the lanes of vectors.
+//
+// Depthwise: every filter reads one channel, so there is no matrix product, and vectors run over
+// channels. With more channels per group the image is spread: for every lane the `depth` elements
+// that it reads of a pixel, xs[p, j, lane] = x[p, group(lane), j]. A pixel is then `depth`
+// neighbours along w, each filter tap too, and the convolution is depthwise again. The image is
+// spread a few samples at a time, so it stays in cache.
+//
+// Bounds: memory if depthwise; else two loads per multiplication of vectors, half of the peak.
 #pragma once
+#include <type_traits>
+
 #include "ops/conv.h"
 
 namespace hb::HB_ISA {
 namespace {
 
+// y[p, j, g * repeat + i] = x[p, g * depth + j]
+template <class S>
+class Spread {
+ public:
+  void plan(int64_t groups, int64_t depth, int64_t repeat) {
+    groups_ = groups, depth_ = depth, repeat_ = repeat;
+    for (int i = 0; i < kLanes<Bits>; ++i) first_[i] = Bits(i / repeat * depth);
+  }
+  bool copies() const { return depth_ > 1 || repeat_ > 1; }
+  int64_t lanes() const { return groups_ * repeat_; }
+  // Samples of so many pixels that are spread at a time: about half of L2.
+  int64_t samples(int64_t n, int64_t pixels) const {
+    if (!copies()) return n;
+    const int64_t bytes = pixels * depth_ * lanes() * int64_t(sizeof(S));
+    return max64(1, min64(n, int64_t(l2_bytes()) / 2 / max64(1, bytes)));
+  }
+  size_t bytes(int64_t pixels) const {
+    return copies() ? size_t(round_up(pixels * depth_ * lanes() * int64_t(sizeof(S)), 64)) : 0;
+  }
+  void run(const S* x, S* y, int64_t pixels) const {
+    const int64_t block = max64(1, 16384 / (depth_ * lanes()));
+    parallel_for(ceil_div(pixels, block), [&](int64_t t, int) {
+      for (int64_t p = t * block; p < min64(pixels, (t + 1) * block); ++p)
+        pixel(x + p * groups_ * depth_, y + p * depth_ * lanes());
+    });
+  }
+
+ private:
+  using Bits = std::conditional_t<sizeof(S) == 2, uint16_t,
+                                  std::conditional_t<sizeof(S) == 4, uint32_t, uint64_t>>;
+  void pixel(const S* x, S* y) const {
+    int64_t g = 0;
+#ifndef __clang__  // which has no shuffle by a vector
+    // A vector of lanes reads from one vector of x.
+    constexpr int L = kLanes<Bits>;
+    const int64_t together = L / repeat_;
+    if (L % repeat_ == 0 && depth_ <= repeat_) {
+      Vec<Bits> first;
+      memcpy(&first, first_, sizeof first);
+      for (; (g + together) <= groups_ && g * depth_ + L <= groups_ * depth_; g += together) {
+        Vec<Bits> v;
+        memcpy(&v, x + g * depth_, sizeof v);
+        for (int64_t j = 0; j < depth_; ++j) {
+          const Vec<Bits> lanes = __builtin_shuffle(v, first + Bits(j));
+          memcpy(y + j * this->lanes() + g * repeat_, &lanes, sizeof lanes);
+        }
+      }
+    }
+#endif
+    for (; g < groups_; ++g)
+      for (int64_t j = 0; j < depth_; ++j)
+        for (int64_t i = 0; i < repeat_; ++i) y[j * lanes() + g * repeat_ + i] = x[g * depth_ + j];
+  }
+
+  int64_t groups_ = 1, depth_ = 1, repeat_ = 1;
+  Bits first_[kLanes<Bits>] = {};
+};
+
 // y[n, p, ch] = activation(sum_tap x[n, at(p, tap), ch] * w[tap, ch] + bias[ch]), where at() is a
 // table per axis of source coordinates, -1 outside. It serves the forward pass and the gradient to
-// the input. A row of y per task: four positions and two vectors of channels at a time.
+// the input, four positions and two vectors of channels at a time.
 template <class T, class S>
 class DepthwiseGather {
  public:
-  void plan(const ConvShape& s, bool gradient) {
-    n_ = s.n, c_ = s.o, relu_ = s.relu && !gradient;
+  // `depth` neighbours along w for every pixel and tap. The gradient goes through the taps along w
+  // from the last to the first, so that their places ascend; with depth > 1 the filter is expected
+  // in that order.
+  void plan(const ConvShape& s, bool gradient, int64_t channels, int64_t depth) {
+    c_ = channels, relu_ = s.relu && !gradient;
+    depth_ = depth, reverse_ = gradient && depth == 1;
+    skip_ = gradient && s.stride[2] > 1;
+    zeros_.allocate(c_);
     for (int a = 0; a < 3; ++a) {
-      kernel_[a] = s.kernel[a];
-      src_[a] = gradient ? s.out[a] : s.in[a];
+      const int64_t each = a == 2 ? depth : 1, k_max = s.kernel[a] - 1;
+      kernel_[a] = s.kernel[a] * each;
+      src_[a] = (gradient ? s.out[a] : s.in[a]) * each;
       dst_[a] = gradient ? s.in[a] : s.out[a];
       int64_t* at = at_[a].allocate(dst_[a] * kernel_[a]);
       for (int64_t p = 0; p < dst_[a]; ++p)
-        for (int64_t k = 0; k < kernel_[a]; ++k) {
+        for (int64_t t = 0; t < s.kernel[a]; ++t) {
+          const int64_t k = gradient && a == 2 ? k_max - t : t;
           const int64_t stride = gradient ? s.stride[a] : 1;
           const int64_t x = gradient ? p + s.lo[a] - k * s.dilation[a]
                                      : p * s.stride[a] - s.lo[a] + k * s.dilation[a];
-          const bool inside = x >= 0 && x % stride == 0 && x / stride < src_[a];
-          at[p * kernel_[a] + k] = inside ? x / stride : -1;
+          const bool inside = x >= 0 && x % stride == 0 && x / stride * each < src_[a];
+          for (int64_t j = 0; j < each; ++j) *at++ = inside ? x / stride * each + j : -1;
         }
     }
+    inside_.allocate(ceil_div(dst_[2], kPositions));
+    for (int64_t from = 0; from < dst_[2]; from += kPositions)
+      inside_.get()[from / kPositions] = is_inside(first_of(from));
   }
+  int64_t source_size() const { return src_[0] * src_[1] * src_[2] * c_; }
+  int64_t result_size() const { return dst_[0] * dst_[1] * dst_[2] * c_; }
 
+  // A task is a row of y, in the order of memory. Where x is spread, and so in cache, it is a band
+  // of rows that two vectors of channels at a time go through: what neighbouring rows and taps
+  // share is then read from L1.
   template <class Out>
-  void run(const S* x, const S* w, const S* bias, Out* y) const {
-    parallel_for(n_ * dst_[0] * dst_[1], [&](int64_t row, int) {
-      const int64_t h = row % dst_[1], d = row / dst_[1] % dst_[0], n = row / dst_[1] / dst_[0];
+  void run(int64_t samples, const S* x, const S* w, const S* bias, Out* y) const {
+    const int64_t row_bytes = max64(1, src_[2] * c_ * int64_t(sizeof(S)));
+    const int64_t fit = depth_ > 1 ? int64_t(l2_bytes()) / 4 / row_bytes : 1;
+    const int64_t rows = max64(1, min64(dst_[1], fit)), bands = ceil_div(dst_[1], rows);
+    const int64_t channels = depth_ > 1 ? 2 * L : c_;
+    parallel_for(samples * dst_[0] * bands, [&](int64_t task, int) {
+      const int64_t d = task / bands % dst_[0], n = task / bands / dst_[0];
+      const int64_t h0 = task % bands * rows, h1 = min64(dst_[1], h0 + rows);
       const S* image = x + n * src_[0] * src_[1] * src_[2] * c_;
-      Out* out = y + row * dst_[2] * c_;
-      for (int64_t from = 0; from < dst_[2]; from += kPositions) {
-        // The last positions of a row overlap those before; a row shorter than them repeats its
-        // end.
-        const int64_t p = max64(0, min64(from, dst_[2] - kPositions));
-        const int count = int(min64(kPositions, dst_[2]));
-        const int64_t* at[kPositions];
-        bool inside = count == kPositions;
-        for (int i = 0; i < kPositions; ++i) {
-          at[i] = at_[2].get() + min64(p + i, dst_[2] - 1) * kernel_[2];
-          for (int64_t k = 0; k < kernel_[2]; ++k) inside = inside && at[i][k] >= 0;
-        }
-        const Place<Out> place{image, w, bias, out + p * c_, at, count, d, h};
-        int64_t c0 = 0;
-        for (; c0 + 2 * L <= c_; c0 += 2 * L)
-          inside ? vectors<2, true>(place, c0) : vectors<2, false>(place, c0);
-        for (; c0 + L <= c_; c0 += L)
-          inside ? vectors<1, true>(place, c0) : vectors<1, false>(place, c0);
-        for (; c0 < c_; ++c0) scalar(place, c0);
-      }
+      Out* out = y + (n * dst_[0] + d) * dst_[1] * dst_[2] * c_;
+      for (int64_t first = 0; first < c_; first += channels)
+        for (int64_t h = h0; h < h1; ++h)
+          for (int64_t from = 0; from < dst_[2]; from += kPositions) {
+            const int64_t p = first_of(from);
+            const int count = int(min64(kPositions, dst_[2]));
+            const int64_t* at[kPositions];
+            for (int i = 0; i < kPositions; ++i) at[i] = positions(p + i);
+            const bool inside = inside_.get()[from / kPositions];
+            const Place<Out> place{image, w, bias, out + (h * dst_[2] + p) * c_, at, count, d, h};
+            const int64_t end = min64(c_, first + channels);
+            int64_t c0 = first;
+            for (; c0 + 2 * L <= end; c0 += 2 * L)
+              inside ? vectors<2, true>(place, c0) : vectors<2, false>(place, c0);
+            for (; c0 + L <= end; c0 += L)
+              inside ? vectors<1, true>(place, c0) : vectors<1, false>(place, c0);
+            for (; c0 < end; ++c0) scalar(place, c0);
+          }
     });
   }
 
@@ -63,6 +148,26 @@ class DepthwiseGather {
   static constexpr int L = kLanes<T>;
   static constexpr int kPositions = 4;
 
+  // The last positions of a row overlap those before; a row shorter than them repeats its end.
+  int64_t first_of(int64_t from) const { return max64(0, min64(from, dst_[2] - kPositions)); }
+  const int64_t* positions(int64_t p) const {
+    return at_[2].get() + min64(p, dst_[2] - 1) * kernel_[2];
+  }
+  // Whether every tap of positions p, p + 1, … lies in the image, equally far apart.
+  bool is_inside(int64_t p) const {
+    if (dst_[2] < kPositions) return false;
+    const int64_t* first = positions(p);
+    const int64_t position = positions(p + 1)[0] - first[0];
+    const int64_t step = kernel_[2] > 1 ? first[1] - first[0] : 0;
+    for (int64_t i = 0; i < kPositions; ++i)
+      for (int64_t k = 0; k < kernel_[2]; ++k) {
+        const int64_t at = positions(p + i)[k];
+        if (at < 0 || at != first[0] + i * position + k * step) return false;
+      }
+    return true;
+  }
+
+  const S* first_tap(const S* taps) const { return reverse_ ? taps + (kernel_[2] - 1) * c_ : taps; }
   // f(source row, filter row) for the filter rows that meet the image.
   template <class F>
   HB_INLINE void for_filter_rows(const S* image, const S* w, int64_t d, int64_t h,
@@ -85,8 +190,8 @@ class DepthwiseGather {
     int count;
     int64_t d, h;
   };
-  // kInside: every tap of every position lies in the image. That is so only where neighbours are
-  // equally far apart, for positions as for taps (between strides there are taps outside).
+  // kInside: see is_inside. Else a tap outside reads zeros; between strides, where there are many,
+  // it is left out.
   template <int V, bool kInside, class Out>
   HB_INLINE void vectors(const Place<Out>& q, int64_t c0) const {
     Vec<T> acc[kPositions][V] = {};
@@ -95,14 +200,19 @@ class DepthwiseGather {
     for_filter_rows(q.image, q.w, q.d, q.h,
                     [&](const S* src, const S* taps) __attribute__((always_inline)) {
                       const S* x = src + first;
-                      for (int64_t k = 0; k < kernel_[2]; ++k, x += step) {
+                      const S* tap_k = first_tap(taps) + c0;
+                      const int64_t tap_step = reverse_ ? -c_ : c_;
+                      for (int64_t k = 0; k < kernel_[2]; ++k, x += step, tap_k += tap_step) {
                         Vec<T> tap[V];
 #pragma GCC unroll 2
-                        for (int v = 0; v < V; ++v) tap[v] = load_as<T>(taps + k * c_ + c0 + v * L);
+                        for (int v = 0; v < V; ++v) tap[v] = load_as<T>(tap_k + v * L);
 #pragma GCC unroll 4
                         for (int i = 0; i < kPositions; ++i) {
-                          if (!kInside && q.at[i][k] < 0) continue;
-                          const S* xi = kInside ? x + i * position : src + q.at[i][k] * c_ + c0;
+                          const int64_t at = q.at[i][k];
+                          if (!kInside && skip_ && at < 0) continue;
+                          const S* xi = kInside  ? x + i * position
+                                        : at < 0 ? zeros_.get() + c0
+                                                 : src + at * c_ + c0;
 #pragma GCC unroll 2
                           for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * tap[v];
                         }
@@ -127,123 +237,161 @@ class DepthwiseGather {
                       [&](const S* src, const S* taps) __attribute__((always_inline)) {
                         for (int64_t k = 0; k < kernel_[2]; ++k)
                           if (q.at[i][k] >= 0)
-                            v += T(widen(src[q.at[i][k] * c_ + c])) * T(widen(taps[k * c_ + c]));
+                            v += T(widen(src[q.at[i][k] * c_ + c])) *
+                                 T(widen(first_tap(taps)[(reverse_ ? -k : k) * c_ + c]));
                       });
       if (q.bias) v += widen(q.bias[c]);
       narrow(relu_ && v < T(0) ? T(0) : v, q.out[i * c_ + c]);
     }
   }
 
-  int64_t n_ = 0, c_ = 0, src_[3] = {}, dst_[3] = {}, kernel_[3] = {};
-  bool relu_ = false;
+  int64_t c_ = 0, src_[3] = {}, dst_[3] = {}, kernel_[3] = {};
+  int64_t depth_ = 1;
+  bool relu_ = false, reverse_ = false, skip_ = false;
   Zeros<int64_t> at_[3];
+  Zeros<bool> inside_;
+  Zeros<S> zeros_;
 };
 
-// y[p, ch * m + j] = x[p, ch]
-template <class S>
-void repeat_channels(const S* x, S* y, int64_t pixels, int64_t c, int64_t m) {
-  const int64_t block = max64(1, 16384 / (c * m));
-  parallel_for(ceil_div(pixels, block), [&](int64_t t, int) {
-    for (int64_t i = t * block * c; i < min64(pixels, (t + 1) * block) * c; ++i)
-      for (int64_t j = 0; j < m; ++j) y[i * m + j] = x[i];
-  });
-}
-
-// y[p, ch] = sum_j x[p, ch * m + j]
-template <class T, class S>
-void sum_channels(const T* x, S* y, int64_t pixels, int64_t c, int64_t m) {
-  const int64_t block = max64(1, 16384 / (c * m));
-  parallel_for(ceil_div(pixels, block), [&](int64_t t, int) {
-    for (int64_t i = t * block * c; i < min64(pixels, (t + 1) * block) * c; ++i) {
-      T v = x[i * m];
-      for (int64_t j = 1; j < m; ++j) v += x[i * m + j];
-      narrow(v, y[i]);
-    }
-  });
-}
-
-// dw[tap, ch] = sum_p x[n, p * stride - lo + tap * dilation, ch] * dy[n, p, ch].
-// Rows of dy are cut into parts by their number only; each part sums into scratch of its own, and
-// the parts are added in order.
+// dw[tap, ch] = sum_p x[n, p * stride - lo + tap * dilation, ch] * dy[n, p, ch], a few samples at a
+// time. Rows of dy are cut into parts by their number only; each part sums into scratch of its own,
+// and the parts are added in order.
 template <class T, class S>
 class DepthwiseFilter {
  public:
-  explicit DepthwiseFilter(const ConvShape& s) : s_(s) {
-    const int64_t rows = s.n * s.out[0] * s.out[1];
+  // `depth`: as in DepthwiseGather. `samples`: the most of a run.
+  void plan(const ConvShape& s, int64_t depth, int64_t samples) {
+    for (int a = 0; a < 3; ++a) {
+      in_[a] = s.in[a], out_[a] = s.out[a], kernel_[a] = s.kernel[a];
+      stride_[a] = s.stride[a], dilation_[a] = s.dilation[a], lo_[a] = s.lo[a];
+    }
+    c_ = s.o, depth_ = depth;
+    size_ = s.taps() * depth * c_;
+    const int64_t rows = samples * out_[0] * out_[1];
     part_rows_ = max64(1, ceil_div(rows, kParts));
     parts_ = ceil_div(rows, part_rows_);
   }
-  int64_t scratch_elements() const { return parts_ * s_.taps() * s_.o; }
+  int64_t scratch_elements() const { return parts_ * size_; }
 
-  // x: [n, in, o], repeated over the multiplier.
-  void run(const S* x, const S* dy, S* dw, T* scratch) const {
-    const int64_t size = s_.taps() * s_.o;
+  void start(T* sums) const {
     parallel_for(parts_, [&](int64_t part, int) {
-      T* sum = scratch + part * size;
-      for (int64_t i = 0; i < size; ++i) sum[i] = T(0);
-      const int64_t rows = s_.n * s_.out[0] * s_.out[1];
-      for (int64_t r = part * part_rows_; r < min64(rows, (part + 1) * part_rows_); ++r)
-        add_row(x, dy + r * s_.out[2] * s_.o, sum, r);
+      memset(sums + part * size_, 0, size_t(size_) * sizeof(T));
     });
-    for (int64_t i = 0; i < size; ++i) {
-      T v = 0;
-      for (int64_t part = 0; part < parts_; ++part) v += scratch[part * size + i];
-      narrow(v, dw[i]);
-    }
+  }
+  void add(int64_t samples, const S* x, const S* dy, T* sums) const {
+    const int64_t rows = samples * out_[0] * out_[1];
+    parallel_for(ceil_div(rows, part_rows_), [&](int64_t part, int) {
+      for (int64_t r = part * part_rows_; r < min64(rows, (part + 1) * part_rows_); ++r)
+        add_row(x, dy + r * out_[2] * c_, sums + part * size_, r);
+    });
+  }
+  void finish(T* sums, S* dw) const {
+    constexpr int64_t kBlock = 1024;
+    parallel_for(ceil_div(size_, kBlock), [&](int64_t task, int) {
+      const int64_t begin = task * kBlock, end = min64(size_, begin + kBlock);
+      for (int64_t part = 1; part < parts_; ++part)
+        for (int64_t i = begin; i < end; ++i) sums[i] += sums[part * size_ + i];
+      for (int64_t i = begin; i < end; ++i) narrow(parts_ ? sums[i] : T(0), dw[i]);
+    });
   }
 
  private:
   static constexpr int L = kLanes<T>;
   static constexpr int64_t kParts = 32;
+  static constexpr int kTaps = 3, kVectors = HB_VEC_BYTES == 64 ? 4 : 2;  // sums in registers
 
-  HB_INLINE void add_row(const S* x, const S* dy, T* sum, int64_t row) const {
-    const int64_t h = row % s_.out[1], d = row / s_.out[1] % s_.out[0];
-    const int64_t n = row / s_.out[1] / s_.out[0], c = s_.o;
-    for (int64_t kd = 0; kd < s_.kernel[0]; ++kd)
-      for (int64_t kh = 0; kh < s_.kernel[1]; ++kh) {
-        const int64_t sd = d * s_.stride[0] - s_.lo[0] + kd * s_.dilation[0];
-        const int64_t sh = h * s_.stride[1] - s_.lo[1] + kh * s_.dilation[1];
-        if (sd < 0 || sd >= s_.in[0] || sh < 0 || sh >= s_.in[1]) continue;
-        const S* src = x + ((n * s_.in[0] + sd) * s_.in[1] + sh) * s_.in[2] * c;
-        T* taps = sum + (kd * s_.kernel[1] + kh) * s_.kernel[2] * c;
-        for (int64_t kw = 0; kw < s_.kernel[2]; ++kw) add_tap(src, dy, taps + kw * c, kw);
-      }
+  // A tap at a row of dy: x of position 0, and the positions [begin, end) at which it is inside.
+  struct Place {
+    const S* x;
+    int64_t begin, end;
+    T* sum;
+  };
+
+  void add_row(const S* x, const S* dy, T* sum, int64_t row) const {
+    const int64_t h = row % out_[1], d = row / out_[1] % out_[0];
+    const int64_t n = row / out_[1] / out_[0];
+    for (int64_t c0 = 0; c0 < c_;) {
+      const int vectors = c0 + kVectors * L <= c_ ? kVectors : c0 + L <= c_ ? 1 : 0;
+      for (int64_t kd = 0; kd < kernel_[0]; ++kd)
+        for (int64_t kh = 0; kh < kernel_[1]; ++kh) {
+          const int64_t sd = d * stride_[0] - lo_[0] + kd * dilation_[0];
+          const int64_t sh = h * stride_[1] - lo_[1] + kh * dilation_[1];
+          if (sd < 0 || sd >= in_[0] || sh < 0 || sh >= in_[1]) continue;
+          const int64_t taps = kernel_[2] * depth_;
+          const S* src = x + ((n * in_[0] + sd) * in_[1] + sh) * in_[2] * depth_ * c_ + c0;
+          T* to = sum + (kd * kernel_[1] + kh) * taps * c_ + c0;
+          for (int64_t t = 0; t < taps; t += kTaps) {
+            const int num = int(min64(kTaps, taps - t));
+            Place places[kTaps];
+            for (int i = 0; i < num; ++i) places[i] = place(src, to, t + i);
+            if (vectors == 0)
+              add_elements(places, num, dy + c0);
+            else if (vectors == 1)
+              add_taps<1>(places, num, dy + c0);
+            else
+              add_taps<kVectors>(places, num, dy + c0);
+          }
+        }
+      c0 += vectors ? vectors * L : 1;
+    }
   }
-  void add_tap(const S* src, const S* dy, T* sum, int64_t kw) const {
-    const int64_t w0 = kw * s_.dilation[2] - s_.lo[2], stride = s_.stride[2], c = s_.o;
-    const int64_t begin = min64(s_.out[2], w0 < 0 ? ceil_div(-w0, stride) : 0);
-    const int64_t end = min64(s_.out[2], w0 < s_.in[2] ? ceil_div(s_.in[2] - w0, stride) : 0);
-    for (int64_t c0 = 0; c0 < c;) {
-      const S* xs = src + (begin * stride + w0) * c + c0;
-      const S* ds = dy + begin * c + c0;
-      if (c0 + 4 * L <= c) {
-        c0 += add_vectors<4>(xs, ds, sum + c0, end - begin, stride);
-      } else if (c0 + L <= c) {
-        c0 += add_vectors<1>(xs, ds, sum + c0, end - begin, stride);
-      } else {
-        T v = 0;
-        for (int64_t p = 0; p < end - begin; ++p)
-          v += T(widen(xs[p * stride * c])) * T(widen(ds[p * c]));
-        sum[c0++] += v;
-      }
+  Place place(const S* src, T* sum, int64_t t) const {
+    const int64_t w0 = t / depth_ * dilation_[2] - lo_[2], stride = stride_[2];
+    Place q;
+    q.begin = min64(out_[2], w0 < 0 ? ceil_div(-w0, stride) : 0);
+    q.end = max64(q.begin, min64(out_[2], w0 < in_[2] ? ceil_div(in_[2] - w0, stride) : 0));
+    q.x = src + (w0 * depth_ + t % depth_) * c_;
+    q.sum = sum + t * c_;
+    return q;
+  }
+  void add_elements(const Place* places, int num, const S* dy) const {
+    for (int i = 0; i < num; ++i) {
+      T v = 0;
+      for (int64_t p = places[i].begin; p < places[i].end; ++p)
+        v += T(widen(places[i].x[p * stride_[2] * depth_ * c_])) * T(widen(dy[p * c_]));
+      *places[i].sum += v;
     }
   }
   template <int V>
-  HB_INLINE int64_t add_vectors(const S* x, const S* dy, T* sum, int64_t count,
-                                int64_t stride) const {
-    const int64_t c = s_.o;
-    Vec<T> acc[V] = {};
-    for (int64_t p = 0; p < count; ++p)
+  HB_INLINE void add_taps(const Place* places, int num, const S* dy) const {
+    if (num == 3) return add_vectors<3, V>(places, dy);
+    if (num == 2) return add_vectors<2, V>(places, dy);
+    add_vectors<1, V>(places, dy);
+  }
+  template <int N, int V>
+  void add_vectors(const Place* places, const S* dy) const {
+    Vec<T> acc[N][V] = {};
+    const int64_t step = stride_[2] * depth_ * c_;
+    // All taps are inside from `first` to `last`.
+    int64_t begin = places[0].begin, first = begin, last = places[0].end, end = last;
+    for (int i = 1; i < N; ++i) {
+      begin = min64(begin, places[i].begin), first = max64(first, places[i].begin);
+      last = min64(last, places[i].end), end = max64(end, places[i].end);
+    }
+    first = min64(first, end), last = max64(first, last);
+    const auto at = [&](int64_t p, bool all) __attribute__((always_inline)) {
+      Vec<T> v[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        acc[v] += load_as<T>(x + p * stride * c + v * L) * load_as<T>(dy + p * c + v * L);
+      for (int j = 0; j < V; ++j) v[j] = load_as<T>(dy + p * c_ + j * L);
+#pragma GCC unroll 3
+      for (int i = 0; i < N; ++i) {
+        if (!all && (p < places[i].begin || p >= places[i].end)) continue;
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(sum + v * L, load(sum + v * L) + acc[v]);
-    return V * L;
+        for (int j = 0; j < V; ++j) acc[i][j] += load_as<T>(places[i].x + p * step + j * L) * v[j];
+      }
+    };
+    for (int64_t p = begin; p < first; ++p) at(p, false);
+    for (int64_t p = first; p < last; ++p) at(p, true);
+    for (int64_t p = last; p < end; ++p) at(p, false);
+#pragma GCC unroll 3
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < V; ++j)
+        store(places[i].sum + j * L, load(places[i].sum + j * L) + acc[i][j]);
   }
 
-  ConvShape s_;
-  int64_t part_rows_ = 1, parts_ = 1;
+  int64_t in_[3] = {}, out_[3] = {}, kernel_[3] = {}, stride_[3] = {}, dilation_[3] = {};
+  int64_t lo_[3] = {}, c_ = 0, depth_ = 1, size_ = 0, part_rows_ = 1, parts_ = 1;
 };
 
 }  // namespace

@@ -159,26 +159,34 @@ class ConvGradFilterPairs final : public ConvKernel {
 template <class T, class S>
 class ConvGradFilterDepthwise final : public ConvKernel {
  public:
-  ConvGradFilterDepthwise(const ConvShape& s, Prepare& p) : s_(s), filter_(s) {
+  ConvGradFilterDepthwise(const ConvShape& s, Prepare& p) : s_(s) {
+    spread_.plan(s.groups, s.cg, s.og);
+    samples_ = spread_.samples(s.n, s.in_size());
+    filter_.plan(s, s.cg, samples_);
     sums_bytes_ = round_up(filter_.scratch_elements() * int64_t(sizeof(T)), 64);
-    const int64_t repeated = s.og > 1 ? s.n * s.in_size() * s.o * int64_t(sizeof(S)) : 0;
-    p.scratch_bytes = size_t(sums_bytes_ + repeated);
+    p.scratch_bytes = size_t(sums_bytes_) + spread_.bytes(samples_ * s.in_size());
   }
   void run(const Call& call) const override {
-    const S* x = static_cast<const S*>(call.inputs[0]);
-    if (s_.og > 1) {
-      S* repeated = reinterpret_cast<S*>(static_cast<char*>(call.scratch) + sums_bytes_);
-      repeat_channels(x, repeated, s_.n * s_.in_size(), s_.c, s_.og);
-      x = repeated;
+    T* sums = static_cast<T*>(call.scratch);
+    filter_.start(sums);
+    for (int64_t n = 0; n < s_.n; n += samples_) {
+      const int64_t count = min64(samples_, s_.n - n);
+      const S* x = static_cast<const S*>(call.inputs[0]) + n * s_.in_size() * s_.c;
+      if (spread_.copies()) {
+        S* spread = reinterpret_cast<S*>(static_cast<char*>(call.scratch) + sums_bytes_);
+        spread_.run(x, spread, count * s_.in_size());
+        x = spread;
+      }
+      filter_.add(count, x, static_cast<const S*>(call.inputs[1]) + n * s_.out_size() * s_.o, sums);
     }
-    filter_.run(x, static_cast<const S*>(call.inputs[1]), static_cast<S*>(call.outputs[0]),
-                static_cast<T*>(call.scratch));
+    filter_.finish(sums, static_cast<S*>(call.outputs[0]));
   }
 
  private:
   ConvShape s_;
+  Spread<S> spread_;
   DepthwiseFilter<T, S> filter_;
-  int64_t sums_bytes_;
+  int64_t samples_, sums_bytes_;
 };
 
 class ConvGradFilter {
@@ -199,8 +207,8 @@ class ConvGradFilter {
 #endif
     kernel_ = make_filter_winograd(p.inputs[0].dtype, s, p);
     if (!kernel_)
-      kernel_ = make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(p.inputs[0].dtype,
-                                                                                s, p, 0);
+      kernel_ = make_conv_kernel<ConvGradFilterPacked, ConvGradFilterDepthwise>(
+          p.inputs[0].dtype, s, p, 0, s.cg, s.og);
   }
   ConvGradFilter(const ConvGradFilter&) = delete;
   ConvGradFilter& operator=(const ConvGradFilter&) = delete;

@@ -111,26 +111,51 @@ template <class T, class S>
 class ConvGradInputDepthwise final : public ConvKernel {
  public:
   ConvGradInputDepthwise(const ConvShape& s, Prepare& p) : s_(s) {
-    gather_.plan(s, true);
-    if (s.og > 1) p.scratch_bytes = size_t(s.n * s.in_size() * s.o) * sizeof(T);
+    spread_.plan(s.groups, s.og, s.cg);
+    samples_ = spread_.samples(s.n, s.out_size());
+    gather_.plan(s, true, s.c, s.og);
+    spread_bytes_ = spread_.bytes(samples_ * s.out_size());
+    p.scratch_bytes = spread_bytes_;
+    if (s.og > 1) p.scratch_bytes += size_t(s.taps() * s.og * s.c) * sizeof(S);
   }
   void run(const Call& call) const override {
-    const S* dy = static_cast<const S*>(call.inputs[0]);
     const S* w = static_cast<const S*>(call.inputs[1]);
-    S* dx = static_cast<S*>(call.outputs[0]);
-    const S* no_bias = nullptr;
-    if (s_.og == 1) {
-      gather_.run(dy, w, no_bias, dx);
-      return;
+    S* spread = static_cast<S*>(call.scratch);
+    if (s_.og > 1) {
+      S* turned = reinterpret_cast<S*>(static_cast<char*>(call.scratch) + spread_bytes_);
+      turn(w, turned);
+      w = turned;
     }
-    T* repeated = static_cast<T*>(call.scratch);
-    gather_.run(dy, w, no_bias, repeated);
-    sum_channels(repeated, dx, s_.n * s_.in_size(), s_.c, s_.og);
+    for (int64_t n = 0; n < s_.n; n += samples_) {
+      const int64_t count = min64(samples_, s_.n - n);
+      const S* dy = static_cast<const S*>(call.inputs[0]) + n * s_.out_size() * s_.o;
+      if (spread_.copies()) {
+        spread_.run(dy, spread, count * s_.out_size());
+        dy = spread;
+      }
+      gather_.run(count, dy, w, static_cast<const S*>(nullptr),
+                  static_cast<S*>(call.outputs[0]) + n * gather_.result_size());
+    }
   }
 
  private:
+  // to[d, h, last - k, j, (g, i)] = w[d, h, k, i, (g, j)]
+  void turn(const S* w, S* to) const {
+    parallel_for(s_.taps(), [&](int64_t tap, int) {
+      const int64_t k = tap % s_.kernel[2];
+      const S* from = w + (tap + s_.kernel[2] - 1 - 2 * k) * s_.cg * s_.o;
+      for (int64_t j = 0; j < s_.og; ++j)
+        for (int64_t g = 0; g < s_.groups; ++g)
+          for (int64_t i = 0; i < s_.cg; ++i)
+            to[((tap * s_.og + j) * s_.groups + g) * s_.cg + i] = from[i * s_.o + g * s_.og + j];
+    });
+  }
+
   ConvShape s_;
+  Spread<S> spread_;
   DepthwiseGather<T, S> gather_;
+  int64_t samples_;
+  size_t spread_bytes_;
 };
 
 class ConvGradInput {
@@ -141,7 +166,7 @@ class ConvGradInput {
     kernel_ = make_winograd(p.inputs[0].dtype, s, p, true);
     if (!kernel_)
       kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s,
-                                                                              p, s.og);
+                                                                              p, s.og, s.og, s.cg);
   }
   ConvGradInput(const ConvGradInput&) = delete;
   ConvGradInput& operator=(const ConvGradInput&) = delete;
