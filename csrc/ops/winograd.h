@@ -7,7 +7,7 @@
 // Two axes nest, so M x M outputs cost N x N multiplications per channel in place of 9 M x M: 2.25
 // times fewer for M = 2, 4 times for M = 4. Points: 0, 1, -1 for M = 2 and 0, +-a, +-b for M = 4,
 // where a and b are those of short fractions with the least error measured (see conv_winograd.h);
-// the usual 1 and 2 have five times that error.
+// the usual 1 and 2 have more than twice that error.
 #pragma once
 #include "ops/conv.h"
 
