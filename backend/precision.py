@@ -17,12 +17,13 @@ def set_matmul_precision(precision: str) -> None:
     products at "medium", AMX (HORNBEAM_ISA=amx) at each setting; all others, and "high" without
     AMX, compute in float32. float64, bfloat16 and float16 are not concerned: the last two are
     multiplied exactly and summed in float32 always.
-    3x3 convolutions of float32 use Winograd's algorithm, whose errors are relative to the pixels of
-    a tile: of 2x2 outputs at "highest", as exact on the whole as plain sums; of 4x4 outputs below,
-    with up to three times their error.
+    3x3 convolutions of float32 use Winograd's algorithm where it is faster (Lavin and Gray, 2016).
+    Its errors are relative to the largest pixels of a tile of outputs, not of each output's window.
+    At "highest" the tiles are so chosen that errors are, on the whole, no larger than those of
+    running float32 sums; below, the fastest are taken.
 
     Args:
-        precision: `"highest"` (the default): errors within the bound of float32 multiply-adds;
+        precision: `"highest"` (the default): products within the bound of float32 multiply-adds;
             `"high"`: about 16 bits of mantissa in the products; `"medium"`: bfloat16 products, 8
             bits. Sums are float32 in each. The names are PyTorch's.
 
