@@ -50,6 +50,19 @@ struct PackMatrix {
     for (int r = 0; r < n; ++r) rows[r] = data + (i + r) * ld + k;
     pack_rows<T, S>(dst, width, rows, n, kc, kc);
   }
+  // Full panels i, i + width, ..., one after another.
+  HB_INLINE void pack_panels(T* dst, int width, int64_t panels, int64_t i, int64_t k,
+                             int64_t kc) const {
+    // A few lines of every row at a time: more would have to wait in too many places.
+    const int64_t most = along_k ? 1 : max64(1, 512 / (width * int64_t(sizeof(S))));
+    for (int64_t q = 0; q < panels; q += most) {
+      if (along_k)
+        pack(dst + q * width * kc, width, i + q * width, width, k, kc);
+      else
+        pack_cols_wide<T, S>(dst + q * width * kc, width, data + k * ld + i + q * width, ld,
+                             min64(most, panels - q), kc);
+    }
+  }
   // Element (i, k) of an operand whose vectors along i can be read unpacked, ld apart; else null.
   const T* in_place(int64_t i, int64_t k) const {
     if constexpr (sizeof(T) == sizeof(S))
@@ -58,9 +71,7 @@ struct PackMatrix {
   }
   // See Gemm::read_panel.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
-               int64_t kc) const
-    requires(sizeof(T) == sizeof(S))
-  {
+               int64_t kc) const requires(sizeof(T) == sizeof(S)) {
     for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
     *length = kc;
     return 1;
@@ -102,7 +113,7 @@ using Elem = typename ElemOf<P>::type;
 
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
 constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
-constexpr double kTaskFlops = 2e6;        // least work worth a task of its own
+constexpr double kTaskFlops = 5e5;        // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.
 template <class T>
@@ -115,8 +126,9 @@ class Gemm {
 
   // `converts`: C is not stored as T. `read_b`: B can be read in place (row-major, as T).
   // `a_run`: the rows of A can be read in place (as T), in runs of at least so many elements.
+  // `a_columns`: the columns of A can be (they lie along memory).
   void plan(int64_t m, int64_t n, int64_t k, int64_t batch, bool converts, bool read_b,
-            int64_t a_run = 0) {
+            int64_t a_run = 0, bool a_columns = false) {
     m_ = m, n_ = n, k_ = k, batch_ = batch, converts_ = converts;
     if (m == 0 || n == 0 || batch == 0) return;  // nothing will run
     constexpr int64_t kNr = kTileCols<T>;
@@ -124,6 +136,7 @@ class Gemm {
     kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
+    direct_a_ = a_columns && n <= kDirectPanels * kNr;
     kernel_[0] = find_tile_kernel(T(0), mr_, 1, max_runs_ > 0);
     kernel_[1] = find_tile_kernel(T(0), mr_, kTileVecs, max_runs_ > 0);
     // Panels of B that are used by one or two panels of A only are not worth a copy.
@@ -131,17 +144,18 @@ class Gemm {
 
     const int64_t panels = ceil_div(m, mr_);
     const int64_t l2_panels = max64(1, int64_t(l2_bytes()) / 2 / (kc_ * mr_ * int64_t(sizeof(T))));
-    const double flops = 2.0 * double(m) * double(n) * double(k);
+    const double work = 2.0 * double(m) * double(round_up(n, kLanes<T>)) * double(k);
     const int64_t threads = num_threads();
 
     parts_ = 1;
-    serial_ = flops < 2 * kTaskFlops;
+    serial_ = work < 2 * kTaskFlops;
     mode_ = kShared;
     if (batch > 1 && k * round_up(n, kNr) <= kPrivateB && (batch >= 2 * threads || serial_)) {
       mode_ = kPrivate;
       tile_panels_ = min64(panels, l2_panels);
       nc_ = n, slab_k_ = k;
-    } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC) {
+    } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC &&
+               (k * min64(m, n) > kKept || panels * ceil_div(n, kNr) < 16)) {
       mode_ = kSplit;
       // As many parts as keep their sums within 16 MiB, each of a few kc.
       parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / max64(1, m * n)));
@@ -153,9 +167,9 @@ class Gemm {
     } else {
       const int64_t slab = kSlabBytes / int64_t(sizeof(T));
       const int64_t wanted =
-          threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(flops / kTaskFlops)));
+          threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(work / kTaskFlops)));
       keep_ = k * min64(m, n) > kKept || threads * k * min64(m, n) > 4 * kKept ? kNone
-              : max_runs_ == 0 && m <= n                                       ? kA
+              : max_runs_ == 0 && !direct_a_ && m <= n                         ? kA
                                                                                : kB;
       if (keep_ == kA) {
         nc_ = round_up(n, kNr), slab_k_ = k;
@@ -183,7 +197,7 @@ class Gemm {
     const int64_t b_elems = b_panels_k * (read_b_ ? kNr : round_up(nc_, kNr));
     private_b_elems_ = mode_ == kPrivate ? b_elems
                        : mode_ == kSplit ? kc_ * round_up(n, kNr)
-                       : keep_ == kA     ? kc_ * kNr
+                       : keep_ == kA     ? kc_ * kNr * kStreamed
                        : keep_ == kB     ? b_elems
                                          : 0;
     shared_elems_ = mode_ == kShared && keep_ == kNone ? b_elems : 0;
@@ -236,8 +250,10 @@ class Gemm {
   enum Mode { kShared, kPrivate, kSplit };
   enum Keep { kNone, kA, kB };                   // operand that every worker packs whole for itself
   static constexpr int64_t kKept = 2 << 20;      // elements of a kept operand
+  static constexpr int64_t kStreamed = 4;        // panels of B packed at a time beside a kept A
   static constexpr int64_t kPrivateB = 1 << 18;  // elements of B packed by one worker
   static constexpr int64_t kSplitC = 1 << 19;    // elements of C of one part
+  static constexpr int64_t kDirectPanels = 1;    // the same, where the columns of A are read
   static constexpr int64_t kInPlacePanels = 2;   // most panels of B for which A is not packed
 
   struct Worker {
@@ -294,6 +310,19 @@ class Gemm {
       parallel_for(num_tasks, f);
   }
 
+  // Packs the panels of rows or columns [i, end) of an operand.
+  template <class O>
+  static void pack_panels(const O& o, T* dst, int width, int64_t i, int64_t end, int64_t k,
+                          int64_t kc) {
+    if constexpr (requires { o.pack_panels(dst, width, i, i, k, kc); }) {
+      const int64_t full = (end - i) / width;
+      o.pack_panels(dst, width, full, i, k, kc);
+      i += full * width, dst += full * width * kc;
+    }
+    for (; i < end; i += width, dst += width * kc)
+      o.pack(dst, width, i, int(min64(width, end - i)), k, kc);
+  }
+
   // Packs [j0, j1) x [k0, k1) of B, all threads.
   template <class B>
   void pack_b(const B& b, T* dst, int64_t k0, int64_t k1, int64_t j0, int64_t j1) const {
@@ -302,11 +331,8 @@ class Gemm {
     for_tasks(ceil_div(k1 - k0, kc_) * groups, [&](int64_t task, int) {
       const int64_t k = k0 + task / groups * kc_, kc = min64(kc_, k1 - k);
       const int64_t first = task % groups * kGroup;
-      T* d = dst + (k - k0) * panels * kNr;
-      for (int64_t q = first; q < min64(first + kGroup, panels); ++q) {
-        const int64_t j = j0 + q * kNr;
-        b.pack(d + q * kNr * kc, int(kNr), j, int(min64(kNr, j1 - j)), k, kc);
-      }
+      pack_panels(b, dst + (k - k0) * panels * kNr + first * kNr * kc, int(kNr), j0 + first * kNr,
+                  min64(j1, j0 + (first + kGroup) * kNr), k, kc);
     });
   }
 
@@ -317,8 +343,7 @@ class Gemm {
     const int64_t width = round_up(n_ - j0, kNr);
     for (int64_t k = 0; k < k_; k += kc_) {
       const int64_t kc = min64(kc_, k_ - k);
-      for (int64_t j = j0; j < n_; j += kNr)
-        b.pack(dst + k * width + (j - j0) * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
+      pack_panels(b, dst + k * width, int(kNr), j0, n_, k, kc);
     }
   }
 
@@ -330,6 +355,15 @@ class Gemm {
   void read_panel(const A& a, int64_t* words, int64_t i, int n, int64_t k, int64_t kc) const {
     const T** rows = reinterpret_cast<const T**>(words + 1 + max_runs_);
     words[0] = a.read(rows, words + 1, mr_, i, n, k, kc);
+  }
+
+  template <class A>
+  HB_INLINE static const T* a_column(const A& a, int64_t i, int64_t k, int64_t* ld) {
+    if constexpr (requires { a.in_place(i, k), a.ld; }) {
+      *ld = a.ld;
+      return a.in_place(i, k);
+    }
+    return nullptr;
   }
 
   // Sums go to c as they are (S is Sum<T>), or are converted on their way, with the last kc; then
@@ -367,15 +401,12 @@ class Gemm {
       const bool packed = !max_runs_;
       const T* panels_a = shared_a ? shared_a + (k - k0) * round_up(m_, mr_) + i0 * kc : w.a;
       int64_t* places = reinterpret_cast<int64_t*>(w.a);
-      for (int64_t i = i0, p = 0; i < i1 && kc > 0 && !shared_a; i += mr_, ++p) {
-        const int n = int(min64(mr_, i1 - i));
-        if constexpr (kReadable<A>)
-          if (!packed) {
-            read_panel(a, places + p * panel_words(), i, n, k, kc);
-            continue;
-          }
-        a.pack(w.a + (i - i0) * kc, mr_, i, n, k, kc);
-      }
+      // In place, a panel that is not full is packed: the kernel reads whole ones.
+      const int64_t packed_from = direct_a_ ? i0 + (i1 - i0) / mr_ * mr_ : i0;
+      if (packed && !shared_a && kc > 0) pack_panels(a, w.a, mr_, packed_from, i1, k, kc);
+      if constexpr (kReadable<A>)
+        for (int64_t i = i0, p = 0; i < i1 && kc > 0 && !packed; i += mr_, ++p)
+          read_panel(a, places + p * panel_words(), i, int(min64(mr_, i1 - i)), k, kc);
       Tile<T> t{};
       t.kc = kc;
       t.add = k > k_first;
@@ -390,8 +421,10 @@ class Gemm {
         }
         const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
         for (int64_t i = i0, p = 0; i < i1; i += mr_, ++p) {
-          if (packed) {
-            t.a = panels_a + (i - i0) * kc;
+          if (direct_a_ && i < packed_from) {
+            t.a = a_column(a, i, k, &t.lda);
+          } else if (packed) {
+            t.a = panels_a + (i - packed_from) * kc, t.lda = 0;
           } else if (kc > 0) {
             const int64_t* words = places + p * panel_words();
             t.runs = words[0], t.length = words + 1;
@@ -484,8 +517,7 @@ class Gemm {
       if (!*w.kept) {
         if (keep_ == kA) {
           for (int64_t k = 0; k < k_; k += kc_)
-            for (int64_t i = 0, kc = min64(kc_, k_ - k); i < m_; i += mr_)
-              p.a.pack(w.a + k * panels * mr_ + i * kc, mr_, i, int(min64(mr_, m_ - i)), k, kc);
+            pack_panels(p.a, w.a + k * panels * mr_, mr_, 0, m_, k, min64(kc_, k_ - k));
         } else if (!packed_b_) {
           pack_b_here(p.b, w.b, b.in_place ? n_ / kNr * kNr : 0);
         }
@@ -496,8 +528,9 @@ class Gemm {
         if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
           return panel_at(b, j, k, kc, ld);
         *ld = kNr;
-        p.b.pack(w.b, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
-        return static_cast<const T*>(w.b);
+        const int64_t place = (j - j0) / kNr % kStreamed * kNr;
+        if (place == 0) pack_panels(p.b, w.b, int(kNr), j, min64(j1, j + kStreamed * kNr), k, kc);
+        return static_cast<const T*>(w.b + place * kc);
       };
       tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, i0, i1, j0, j1, 0, k_, 0, k_);
     });
@@ -569,8 +602,7 @@ class Gemm {
         Piece piece{w.b, nullptr, 0, 0, n_, k};
         if (read_b_) piece.in_place = p.b.in_place(0, k), piece.ld = p.b.ld;
         const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
-        for (int64_t j = from; j < n_; j += kNr)
-          p.b.pack(w.b + (j - from) * kc, int(kNr), j, int(min64(kNr, n_ - j)), k, kc);
+        pack_panels(p.b, w.b, int(kNr), from, n_, k, kc);
         for (int64_t i = 0; i < m_; i += tile_rows) {
           const int64_t i1 = min64(m_, i + tile_rows);
           PlainRows{n_}.rows(i, i1 - i, w.rows);
@@ -582,7 +614,7 @@ class Gemm {
   }
 
   int64_t m_ = 0, n_ = 0, k_ = 0, batch_ = 0;
-  bool converts_ = false, read_b_ = false, serial_ = false;
+  bool converts_ = false, read_b_ = false, direct_a_ = false, serial_ = false;
   Mode mode_ = kShared;
   Keep keep_ = kNone;
   int mr_ = 1;

@@ -11,6 +11,22 @@ HB_INLINE Vec<T> finish(Vec<T> v, bool relu) {
   return relu ? (v < Vec<T>{} ? Vec<T>{} : v) : v;  // keeps NaN
 }
 
+// Copies fewer than `kEnd` bytes, a multiple of four, in two pieces that may overlap.
+template <size_t kEnd>
+HB_INLINE void copy_edge(void* to, const void* from, size_t bytes) {
+  constexpr size_t kPiece = kEnd / 2;
+  if constexpr (kPiece >= 4) {
+    if (bytes < kPiece) return copy_edge<kPiece>(to, from, bytes);
+    struct Piece {
+      char data[kPiece];
+    } first, last;
+    memcpy(&first, from, kPiece);
+    memcpy(&last, static_cast<const char*>(from) + bytes - kPiece, kPiece);
+    memcpy(to, &first, kPiece);
+    memcpy(static_cast<char*>(to) + bytes - kPiece, &last, kPiece);
+  }
+}
+
 // Operands of E; sums of T.
 template <class E, int MR, int NV, bool kInPlace>
 void tile_kernel(const Tile<E>& t) {
@@ -43,7 +59,8 @@ void tile_kernel(const Tile<E>& t) {
       for (int64_t k = 0; k < t.length[run]; ++k) step([&](int i) { return rows[i][k]; });
   } else {
     const E* a = t.a;
-    for (int64_t k = t.kc; k > 0; --k, a += MR) step([&](int i) { return a[i]; });
+    const int64_t lda = t.lda ? t.lda : MR;
+    for (int64_t k = t.kc; k > 0; --k, a += lda) step([&](int i) { return a[i]; });
   }
   if (t.n == NV * L) {
     Vec<T> bias[NV];
@@ -63,19 +80,23 @@ void tile_kernel(const Tile<E>& t) {
     }
     return;
   }
-  T tmp[MR][NV * L];
+  // Fewer columns: through memory.
+  const size_t width = size_t(t.n) * sizeof(T);
+  T edge[NV * L], bias[NV * L] = {};
+  if (t.bias) copy_edge<NV * L * sizeof(T)>(bias, t.bias, width);
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) store(&tmp[i][j * L], acc[i][j]);
-  for (int i = 0; i < t.m; ++i) {
+  for (int i = 0; i < MR; ++i) {
+    if (i >= t.m) return;
     T* c = t.c + t.row[i];
-    for (int j = 0; j < t.n; ++j) {
-      T v = tmp[i][j];
-      if (t.add) v += c[j];
-      if (t.bias) v += t.bias[j];
-      c[j] = t.relu && v < T(0) ? T(0) : v;
+    if (t.add) copy_edge<NV * L * sizeof(T)>(edge, c, width);
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) {
+      Vec<T> v = acc[i][j];
+      if (t.add) v += load(edge + j * L);
+      if (t.bias) v += load(bias + j * L);
+      store(edge + j * L, finish<T>(v, t.relu));
     }
+    copy_edge<NV * L * sizeof(T)>(c, edge, width);
   }
 }
 

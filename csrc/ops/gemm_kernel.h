@@ -19,7 +19,8 @@ namespace hb::HB_ISA {
 
 template <class T>
 struct Tile {
-  const T* a;                // packed panel [kc][MR]
+  const T* a;  // packed panel [kc][MR], or rows of k lda apart (0: MR)
+  int64_t lda;
   const T* const* in_place;  // or [runs][MR] places of the rows of A, each of length[run] elements
   const int64_t* length;
   int64_t runs;
@@ -57,7 +58,7 @@ constexpr int kMaxRows = 12;
 #endif
 constexpr int kTileVecs = 2;
 template <class T>
-constexpr int kTileCols = kTileVecs * kLanes<T>;
+constexpr int kTileCols = kTileVecs* kLanes<T>;
 template <class T>  // rows or columns of the widest panel
 constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
 
@@ -126,7 +127,8 @@ void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc, int64
   }
 }
 
-// dst[k * width + i] = src[k * ld + i] for i < n, zero for n <= i < width; k in [0, kc).
+// dst[k * width + i] = src[k * ld + i] for i < n, zero for n <= i < width; k in [0, kc). As for
+// pack_rows, up to L elements after the panel are overwritten.
 template <class T, class S>
 void pack_cols(T* dst, int width, const S* src, int64_t ld, int n, int64_t kc) {
   constexpr int L = kLanes<T>;
@@ -138,15 +140,41 @@ void pack_cols(T* dst, int width, const S* src, int64_t ld, int n, int64_t kc) {
   // Reads whole vectors as long as they end before the last row's end.
   int64_t k = 0;
   const int64_t whole = (n + L - 1) / L * L;
-  if (n == width) {
-    for (; k < kc && (kc - 1 - k) * ld + n >= whole; ++k)
-      for (int i = 0; i < n; i += L) store(dst + k * width + i, load_as<T>(src + k * ld + i));
+  T lane[L];
+  for (int i = 0; i < L; ++i) lane[i] = T(i);
+  for (; k < kc && (kc - 1 - k) * ld + n >= whole; ++k) {
+    int i = 0;
+    for (; i + L <= n; i += L) store(dst + k * width + i, load_as<T>(src + k * ld + i));
+    if (i < n) {
+      const Vec<T> v = load_as<T>(src + k * ld + i);
+      store(dst + k * width + i, load(lane) < splat(T(n - i)) ? v : Vec<T>{});
+      i += L;
+    }
+    for (; i < width; i += L) store(dst + k * width + i, Vec<T>{});
   }
   for (; k < kc; ++k) {
     T* d = dst + k * width;
     for (int i = 0; i < n; ++i) d[i] = widen(src[k * ld + i]);
     for (int i = n; i < width; ++i) d[i] = T(0);
   }
+}
+
+// The panels of columns [q * width, (q + 1) * width) for q < panels, one after another: reads rows
+// of all of them, so that a long stride costs its cache misses once.
+template <class T, class S>
+void pack_cols_wide(T* dst, int width, const S* src, int64_t ld, int64_t panels, int64_t kc) {
+  constexpr int L = kLanes<T>;
+  const int64_t rows = width % L == 0 ? kc : kc - 1;  // written as whole vectors
+  for (int64_t k = 0; k < rows; ++k) {
+    const S* from = src + k * ld;
+    for (int64_t q = 0; q < panels; ++q)
+      for (int i = 0; i < width; i += L)
+        store(dst + (q * kc + k) * width + i, load_as<T>(from + q * width + i));
+  }
+  for (int64_t k = rows; k < kc; ++k)
+    for (int64_t q = 0; q < panels; ++q)
+      for (int i = 0; i < width; ++i)
+        dst[(q * kc + k) * width + i] = widen(src[k * ld + q * width + i]);
 }
 
 }  // namespace

@@ -86,8 +86,10 @@ struct MatmulPacked final : MatmulKernel {
   Gemm<T> gemm;
 
   MatmulPacked(const MatmulShape& shape, Prepare& p) : s(shape) {
+    constexpr bool kAsStored = sizeof(S) == sizeof(T) && kPerElement<T> == 1;
     gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, sizeof(S) != sizeof(Sum<T>),
-              !s.transpose_b && sizeof(S) == sizeof(T) && kPerElement<T> == 1);
+              kAsStored && !s.transpose_b, kAsStored && !s.transpose_a ? s.k : 0,
+              kAsStored && s.transpose_a);
     const S* b = static_cast<const S*>(p.constants[1]);
     if (b && s.batch == 1) {
       gemm.pack_constant_b(pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
