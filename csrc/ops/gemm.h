@@ -71,7 +71,9 @@ struct PackMatrix {
   }
   // See Gemm::read_panel.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
-               int64_t kc) const requires(sizeof(T) == sizeof(S)) {
+               int64_t kc) const
+    requires(sizeof(T) == sizeof(S))
+  {
     for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
     *length = kc;
     return 1;
@@ -154,8 +156,7 @@ class Gemm {
       mode_ = kPrivate;
       tile_panels_ = min64(panels, l2_panels);
       nc_ = n, slab_k_ = k;
-    } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC &&
-               (k * min64(m, n) > kKept || panels * ceil_div(n, kNr) < 16)) {
+    } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC) {
       mode_ = kSplit;
       // As many parts as keep their sums within 16 MiB, each of a few kc.
       parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / max64(1, m * n)));
@@ -528,7 +529,7 @@ class Gemm {
         if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
           return panel_at(b, j, k, kc, ld);
         *ld = kNr;
-        const int64_t place = (j - j0) / kNr % kStreamed * kNr;
+        const int64_t place = b.in_place ? 0 : (j - j0) / kNr % kStreamed * kNr;
         if (place == 0) pack_panels(p.b, w.b, int(kNr), j, min64(j1, j + kStreamed * kNr), k, kc);
         return static_cast<const T*>(w.b + place * kc);
       };
