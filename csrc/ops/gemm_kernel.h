@@ -140,14 +140,14 @@ void pack_cols(T* dst, int width, const S* src, int64_t ld, int n, int64_t kc) {
   // Reads whole vectors as long as they end before the last row's end.
   int64_t k = 0;
   const int64_t whole = (n + L - 1) / L * L;
-  T lane[L];
-  for (int i = 0; i < L; ++i) lane[i] = T(i);
+  decltype(Vec<T>{} < Vec<T>{}) lane;
+  for (int i = 0; i < L; ++i) lane[i] = i;
   for (; k < kc && (kc - 1 - k) * ld + n >= whole; ++k) {
     int i = 0;
     for (; i + L <= n; i += L) store(dst + k * width + i, load_as<T>(src + k * ld + i));
     if (i < n) {
       const Vec<T> v = load_as<T>(src + k * ld + i);
-      store(dst + k * width + i, load(lane) < splat(T(n - i)) ? v : Vec<T>{});
+      store<T>(dst + k * width + i, lane < decltype(lane){} + (n - i) ? v : Vec<T>{});
       i += L;
     }
     for (; i < width; i += L) store(dst + k * width + i, Vec<T>{});
