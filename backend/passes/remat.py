@@ -78,10 +78,11 @@ def _warn(best, need, budget):
         f"{tuple(flow.values[v].shape)} {format_where(flow.nodes[flow.producer[v]].where)}".rstrip()
         for v in largest
     )
+    what = f"Largest at the peak: {what}." if largest else "All of it is scratch of kernels."
     before = "" if least == need else f" (computing values again brought it from {need} bytes)"
     warnings.warn(
         f"set_memory_budget: a program needs {least} bytes for its temporaries{before}; the budget is "
-        f"{budget}. Largest at the peak: {what}. Likely remedies: a smaller batch, or a larger budget",
+        f"{budget}. {what} Likely remedies: a smaller batch, or a larger budget",
         stacklevel=2,
     )
 
