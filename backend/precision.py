@@ -19,8 +19,8 @@ def set_matmul_precision(precision: str) -> None:
     multiplied exactly and summed in float32 always.
     3x3 convolutions of float32 use Winograd's algorithm where it is faster (Lavin and Gray, 2016).
     Its errors are relative to the largest pixels of a tile of outputs, not of each output's window.
-    At "highest" the tiles are so chosen that errors are, on the whole, no larger than those of
-    running float32 sums; below, the fastest are taken.
+    At "highest" the tiles are so chosen that errors are, on the whole, about those of running
+    float32 sums (at most 1.3 times); below, the fastest are taken.
 
     Args:
         precision: `"highest"` (the default): products within the bound of float32 multiply-adds;

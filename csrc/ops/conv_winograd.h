@@ -15,15 +15,15 @@
 // of the direct sum (root of the mean square; 16 to 256 channels, outputs from 4 x 4 on):
 //   F(2, 3)  0.6 to 1.2      F(4, 3)  2.0 to 2.8, 0.5 where the direct sum cancels
 // The direct sum here is blocked, which makes it two to four times as exact as the running sums of
-// other libraries. From 128 channels on, the errors of F(4, 3) are those of a running sum (0.7 to
-// 1.1 times those of PyTorch's convolutions, which are oneDNN's; 128 to 512 channels, normal and
-// positive images), and tiles of 4 x 4 are taken. Below, they are for precisions below "highest"
-// only; with 8 channels, or 2 x 2 outputs of which the border leaves four taps, the direct sum is
-// more exact than both. With F(2, 3) an output whose window is all zeros is exactly zero, with
-// F(4, 3) it may be rounding noise where other windows of its tile are not. The error of an output
-// is of the scale of the pixels of its whole tile, not only of its window. Likewise, a pixel that
-// is not finite makes outputs of its tiles NaN: those whose window holds it are never finite.
-// |x| must stay below 1e37 (transforms add up to 16 or 25 pixels).
+// other libraries. From 128 channels on, the errors of F(4, 3) are those of a running sum (0.9 to
+// 1.3 times; 0.7 to 1.1 times those of PyTorch's convolutions, which are oneDNN's; 128 to 512
+// channels, normal and positive images), and tiles of 4 x 4 are taken. Below, they are for
+// precisions below "highest" only; with 8 channels, or 2 x 2 outputs of which the border leaves
+// four taps, the direct sum is more exact than both. With F(2, 3) an output whose window is all
+// zeros is exactly zero, with F(4, 3) it may be rounding noise where other windows of its tile are
+// not. The error of an output is of the scale of the pixels of its whole tile, not only of its
+// window. Likewise, a pixel that is not finite makes outputs of its tiles NaN: those whose window
+// holds it are never finite. |x| must stay below 1e37 (transforms add up to 16 or 25 pixels).
 //
 // Measured on one Zen 5 core (AVX-512, batch 64; GFLOP/s of the direct algorithm; the peak is 272):
 //                     direct   F(2, 3)   F(4, 3)
