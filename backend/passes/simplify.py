@@ -102,24 +102,16 @@ def _transpose(rewrite, node, inputs, out):
 
 
 def _slice(rewrite, node, inputs, out):
-    """A slice of a slice is one slice; one of everything is nothing."""
+    """A slice of a slice is one slice, and so are their gradients; one of everything is nothing."""
     (x,), attrs = inputs, node.attrs
-    if x.node.op.name == "slice":
+    if x.node.op.name == node.op.name:
         inner, x = x.node.attrs, x.node.inputs[0]
-        attrs = attrs | _slice_of_slice(inner, attrs)
+        # a gradient goes back through the slice that was taken last first
+        order = (inner, attrs) if node.op.name == "slice" else (attrs, inner)
+        attrs = attrs | _slice_of_slice(*order)
     if _is_everything(attrs) and _same(x, out):
         return x
     return None if x is inputs[0] else rewrite.copy(node, (x,), attrs)[0]
-
-
-def _slice_grad(rewrite, node, inputs, out):
-    (dy,), attrs = inputs, node.attrs
-    if dy.node.op.name == "slice_grad":
-        inner, dy = dy.node.attrs, dy.node.inputs[0]
-        attrs = attrs | _slice_of_slice(attrs, inner)
-    if _is_everything(attrs) and _same(dy, out):
-        return dy
-    return None if dy is inputs[0] else rewrite.copy(node, (dy,), attrs)[0]
 
 
 def _slice_of_slice(first, second):
@@ -159,7 +151,7 @@ _RULES = {
     "reshape": _reshape,
     "transpose": _transpose,
     "slice": _slice,
-    "slice_grad": _slice_grad,
+    "slice_grad": _slice,
     "cast": _identity_if_same,
     "broadcast_to": _identity_if_same,
     "reduce_sum": _reduce,
