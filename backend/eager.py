@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hornbeam.backend import autodiff, devices, precision
+from hornbeam.backend import autodiff, devices, settings
 from hornbeam.backend.tensor import Tensor
 
 _MAX_PROGRAMS = 4096
@@ -37,7 +37,7 @@ def run(op, inputs, attrs) -> tuple:
     if devices.in_use:
         place, inputs = devices.gather(inputs, name)
     key: tuple | None = (
-        precision.current,
+        settings.current.matmul_precision,
         name,
         place,
         tuple(attrs.items()),

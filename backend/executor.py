@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hornbeam.backend import _core, memory, passes
+from hornbeam.backend import _core, passes
 from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph, Node, Value, format_where
 from hornbeam.backend.passes import remat
@@ -21,14 +21,17 @@ def debug(stage: str) -> bool:
     return stage in os.environ.get("HORNBEAM_DEBUG", "").split(",")
 
 
-def compile_graph(graph: Graph) -> _core.Program:
-    """The program that computes `graph.outputs` and the new values in `graph.state`."""
+def compile_graph(graph: Graph, memory_budget: int | None = None) -> _core.Program:
+    """The program that computes `graph.outputs` and the new values in `graph.state`.
+
+    It stays within the budget for temporaries (bytes) if it can, and warns if it cannot.
+    """
     if debug("graph"):
         print(f"--- graph\n{graph}")
     graph = passes.optimize(graph)
     program = lower(graph)
-    if memory.budget is not None and program.arena_bytes > memory.budget:
-        graph, program = remat.fit(graph, program, memory.budget, lower)
+    if memory_budget is not None and program.arena_bytes > memory_budget:
+        graph, program = remat.fit(graph, program, memory_budget, lower)
     if debug("plan") or debug("kernels"):
         print(f"--- plan\n{program.describe()}")
     return program

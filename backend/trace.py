@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hornbeam.backend import autodiff, devices, dtypes, executor, memory, precision, registry, tree
+from hornbeam.backend import autodiff, devices, dtypes, executor, registry, settings, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
@@ -70,7 +70,7 @@ class Concrete:
         _separate_state(graph)
         self.graph = graph
         self.variables = list(graph.state)
-        self.program = executor.compile_graph(graph)
+        self.program = executor.compile_graph(graph, settings.current.memory_budget)
 
     def pack(self, outputs):
         """Program outputs in the structure that the function returned."""
@@ -184,14 +184,8 @@ class Function:
     def lookup(self, args, kwargs):
         """(Concrete, flat list of the arrays among the arguments)."""
         arrays: list = []
-        key: tuple = (
-            precision.current,
-            memory.budget,
-            _signature(args, arrays),
-            _signature(kwargs, arrays) if kwargs else None,
-        )
-        if devices.in_use:
-            key += (devices.scope_device(), tuple(getattr(a, "device", None) for a in arrays))
+        signature = _signature(args, arrays), _signature(kwargs, arrays) if kwargs else None
+        key = (signature, settings.key(*arrays))
         with self._lock:
             concrete = self._cache.get(key)
             if concrete is not None:

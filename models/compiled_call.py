@@ -12,7 +12,7 @@ import types
 import numpy as np
 
 from hornbeam import backend
-from hornbeam.backend import autodiff, precision, tree
+from hornbeam.backend import autodiff, settings, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.layers.calling import get_keras_mask
 from hornbeam.layers.core.lambda_layer import Lambda
@@ -42,7 +42,7 @@ class CompiledCall:
             return None
         if getattr(x, "_keras_mask", None) is not None or not self._unchanged():
             return None
-        key = (x.shape, x.dtype, training, precision.current)
+        key = (x.shape, x.dtype, training, settings.key(x))
         program = self._programs.get(key)
         if program is None:
             program = self._compile(x, training)

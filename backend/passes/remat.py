@@ -16,7 +16,7 @@ longer than it did lowers nothing. Other starts drop all but every n-th value at
 what turned out to be needless is kept again.
 
 Copies compute the same bits: random numbers are functions of their key, and functions in Python and
-loops are never run again. Sources: see `hornbeam.backend.memory`.
+loops are never run again. Sources: see `hornbeam.backend.settings`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hornbeam import backend
-from hornbeam.backend import precision, tree
+from hornbeam.backend import settings, tree
 from hornbeam.models.training import loop
 from hornbeam.utils.batches import unpack_x_y_sample_weight
 
@@ -17,7 +17,7 @@ class Predictor:
 
     def __init__(self, model):
         self._model = model
-        # (shape, dtype) of a single small input, precision → (program, dtype or None)
+        # (shape, dtype) of a single small input, settings → (program, dtype or None)
         self._programs = {}
 
     def small(self, x, batch_size):
@@ -27,7 +27,7 @@ class Predictor:
         """
         if type(x) is not np.ndarray or self._model.run_eagerly:
             return None
-        known = self._programs.get((x.shape, x.dtype, precision.current))
+        known = self._programs.get((x.shape, x.dtype, settings.key()))
         if known is None:
             known = self._compile_small(x, batch_size)
             if known is None:
@@ -52,7 +52,7 @@ class Predictor:
             return None
         if len(self._programs) >= 64:
             self._programs.clear()
-        self._programs[x.shape, x.dtype, precision.current] = known = (program, dtype)
+        self._programs[x.shape, x.dtype, settings.key()] = known = (program, dtype)
         return known
 
     def _build(self, batch):

@@ -6,10 +6,10 @@ from hornbeam.backend import image_data_format as image_data_format
 from hornbeam.backend import set_epsilon as set_epsilon
 from hornbeam.backend import set_floatx as set_floatx
 from hornbeam.backend import set_image_data_format as set_image_data_format
-from hornbeam.backend.memory import memory_budget as memory_budget
-from hornbeam.backend.memory import set_memory_budget as set_memory_budget
-from hornbeam.backend.precision import matmul_precision as matmul_precision
-from hornbeam.backend.precision import set_matmul_precision as set_matmul_precision
+from hornbeam.backend.settings import matmul_precision as matmul_precision
+from hornbeam.backend.settings import memory_budget as memory_budget
+from hornbeam.backend.settings import set_matmul_precision as set_matmul_precision
+from hornbeam.backend.settings import set_memory_budget as set_memory_budget
 from hornbeam.dtype_policies import dtype_policy as dtype_policy
 from hornbeam.dtype_policies import set_dtype_policy as set_dtype_policy
 

@@ -160,3 +160,32 @@ def test_training_gives_the_same_numbers_on_any_device():
     np.testing.assert_array_equal(p0, p1)
     for a, b in zip(w0, w1, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("call", ["predict", "call", "function"])
+def test_compiled_calls_know_the_device_and_the_settings(call):
+    """Each way to a compiled program finds another one in another scope, and the old one after it."""
+    model = hornbeam.Sequential([hornbeam.Input((3,)), layers.Dense(2)])
+    function = backend.function(lambda x: model.layers[0](x))
+    x = np.ones((4, 3), "float32")
+    caches = {
+        "predict": lambda: model._predictor._programs,
+        "call": lambda: model._compiled_call._programs,
+        "function": lambda: function._cache,
+    }
+    run = {"predict": lambda: model.predict(x, verbose=0), "call": lambda: model(x)}
+    run = run.get(call, lambda: function(x))
+    with hornbeam.device("cpu:1"):  # from here on, devices are part of the keys
+        pass
+    run()
+    assert len(caches[call]()) == 1
+    hornbeam.config.set_memory_budget(1 << 30)
+    run()
+    assert len(caches[call]()) == 2
+    hornbeam.config.set_memory_budget(None)
+    with hornbeam.device("cpu:2"):
+        moved = run()
+        assert len(caches[call]()) == 3
+    assert call == "predict" or moved.device == "cpu:2"
+    run()
+    assert len(caches[call]()) == 3

@@ -7,7 +7,7 @@ import pytest
 
 import hornbeam as keras
 from hornbeam import ops
-from hornbeam.backend import devices, memory
+from hornbeam.backend import devices, settings
 
 
 @pytest.fixture(autouse=True)
@@ -160,12 +160,12 @@ def test_what_is_no_budget_is_refused(value):
 
 def test_the_environment_gives_the_first_value(monkeypatch):
     monkeypatch.setenv("HORNBEAM_MEMORY_BUDGET", "123456")
-    assert memory._from_environment() == 123456
+    assert settings._from_environment() == 123456
     monkeypatch.setenv("HORNBEAM_MEMORY_BUDGET", "")
-    assert memory._from_environment() is None
+    assert settings._from_environment() is None
     monkeypatch.setenv("HORNBEAM_MEMORY_BUDGET", "1GB")
     with pytest.raises(ValueError, match="HORNBEAM_MEMORY_BUDGET"):
-        memory._from_environment()
+        settings._from_environment()
 
 
 def test_programs_on_several_devices_say_that_the_budget_is_not_theirs(monkeypatch):

@@ -257,6 +257,8 @@ def test_lazy_is_in_the_configuration_only_if_set():
     assert "lazy_embeddings" not in optimizers.Adam().get_config()
     again = optimizers.Adam.from_config(optimizers.Adam(**LAZY).get_config())
     assert again.lazy_embeddings
+    with pytest.raises(ValueError, match="must be True or False; got 'yes'"):
+        optimizers.Adam(lazy_embeddings="yes")
     with pytest.raises(ValueError, match="lazy_embeddings of the inner optimizer"):
         optimizers.LossScaleOptimizer(optimizers.Adam(), **LAZY)
 

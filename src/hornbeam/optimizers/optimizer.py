@@ -64,7 +64,11 @@ class Optimizer:
         kind = type(self).__name__
         if kwargs.pop("decay", None) is not None:
             warnings.warn(f"{kind}: argument `decay` is ignored; use a schedule", stacklevel=3)
-        self.lazy_embeddings = bool(kwargs.pop("lazy_embeddings", False))
+        self.lazy_embeddings = kwargs.pop("lazy_embeddings", False)
+        if not isinstance(self.lazy_embeddings, bool):
+            raise ValueError(
+                f"{kind}: lazy_embeddings must be True or False; got {self.lazy_embeddings!r}"
+            )
         if kwargs:
             raise ValueError(f"{kind}: unknown arguments; got {sorted(kwargs)}")
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
