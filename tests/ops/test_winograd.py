@@ -7,8 +7,7 @@ done directly: errors are compared with those.
 import numpy as np
 import pytest
 
-from hornbeam.backend import _core
-from hornbeam.backend.settings import PRECISIONS, matmul_precision
+from hornbeam.backend import _core, settings
 
 ONE = {"strides": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
 VOLUME = {
@@ -91,7 +90,7 @@ TILE = {"highest": 2, "high": 4}
 @pytest.fixture(params=PRECISIONS)
 def precision(request):
     """Tiles of 2 x 2 outputs, or of 4 x 4."""
-    before = PRECISIONS.index(matmul_precision())
+    before = settings.PRECISIONS.index(settings.matmul_precision())
     _core.set_matmul_precision(PRECISIONS[request.param])
     yield request.param
     _core.set_matmul_precision(before)
@@ -159,7 +158,7 @@ def test_precision_changes_the_tiles():
     rng = np.random.default_rng(10)
     x = rng.standard_normal((4, 16, 16, 32)).astype(np.float32)
     w = rng.standard_normal((3, 3, 32, 32)).astype(np.float32)
-    before, results = PRECISIONS.index(matmul_precision()), []
+    before, results = settings.PRECISIONS.index(settings.matmul_precision()), []
     try:
         for level in PRECISIONS.values():
             _core.set_matmul_precision(level)
