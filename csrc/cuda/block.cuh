@@ -6,8 +6,22 @@ namespace hb::cuda {
 
 struct Add {
   template <class C>
+  static __device__ __forceinline__ C start() {
+    return C(0);
+  }
+  template <class C>
   static __device__ __forceinline__ C join(C a, C b) {
     return a + b;
+  }
+};
+struct Multiply {
+  template <class C>
+  static __device__ __forceinline__ C start() {
+    return C(1);
+  }
+  template <class C>
+  static __device__ __forceinline__ C join(C a, C b) {
+    return a * b;
   }
 };
 struct Larger {  // NaN wins
@@ -29,6 +43,28 @@ __device__ C over_block(C x) {
   for (int w = 1; w < kThreads / 32; ++w) x = Op::join(x, shared[w]);
   __syncthreads();
   return x;
+}
+
+// What the threads before this one bring, joined; total: what all bring.
+template <class Op, class C>
+__device__ C scan_block(C x, C* total) {
+  __shared__ C shared[kThreads / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (int by = 1; by < 32; by *= 2) {
+    const C other = __shfl_up_sync(0xffffffffu, x, by);
+    if (lane >= by) x = Op::join(other, x);
+  }
+  if (lane == 31) shared[warp] = x;
+  __syncthreads();
+  C before = Op::template start<C>();
+  *total = before;
+  for (int w = 0; w < kThreads / 32; ++w) {
+    if (w == warp) before = *total;
+    *total = Op::join(*total, shared[w]);
+  }
+  x = __shfl_up_sync(0xffffffffu, x, 1);
+  __syncthreads();
+  return lane == 0 ? before : Op::join(before, x);
 }
 
 // Rows for sums over them, one thread for a column and a chunk: enough threads for a large device.

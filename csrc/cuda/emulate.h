@@ -100,6 +100,21 @@ T atomicAdd(T* p, T x) {  // one fiber runs at a time
   return old;
 }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+// One rounding each; the compiler may not join them.
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline int __float_as_int(float x) {
+  int bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float __int_as_float(int bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
 
 namespace hb::cuda {
 

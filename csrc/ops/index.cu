@@ -1,8 +1,8 @@
-// Reading and adding at computed places on CUDA: gather, take_along_axis, segment_reduce.
+// Reading and writing at computed places on CUDA: the ops of index.cc.
 //
 // Indices are int32 or int64; a negative one counts from the end. One out of range reads nothing
 // (its elements are 0) and is reported: the next call that waits for the device throws it.
-#include "cuda/kernel.cuh"
+#include "cuda/block.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -229,6 +229,288 @@ struct SegmentReduce {
   }
 };
 HB_CUDA_KERNEL_IF(segment_reduce, SegmentReduce, kAllDTypes & ~kBool, 0u, SegmentReduce::supports)
+
+// ---------------------------------------------------------------------- several indices a place
+
+// The rows of a tensor whose first `depth` axes are indexed by the last axis of `indices`.
+struct IndexedRows {
+  int depth;
+  int64_t dims[kMaxRank], rows = 1, inner = 1, count = 1;
+  IndexedRows(const TensorSpec& x, const TensorSpec& indices)
+      : depth(int(indices.shape[indices.rank - 1])) {
+    if (depth > x.rank) fail("%d indices per place for rank %d", depth, x.rank);
+    for (int i = 0; i < x.rank; ++i) {
+      dims[i] = x.shape[i];
+      (i < depth ? rows : inner) *= x.shape[i];
+    }
+    for (int i = 0; i < indices.rank - 1; ++i) count *= indices.shape[i];
+  }
+  // The row of place j; < 0: out of range.
+  template <class I>
+  __device__ int64_t row(const I* indices, int64_t j, IndexError* errors) const {
+    int64_t r = 0;
+    for (int i = 0; i < depth; ++i) {
+      int64_t k;
+      if (!resolve(indices, j * depth + i, dims[i], i, errors, &k)) return -1;
+      r = r * dims[i] + k;
+    }
+    return r;
+  }
+};
+template <class T, class I>
+__global__ void __launch_bounds__(kThreads)
+    gather_rows(T* y, const T* x, const I* indices, const IndexedRows z, IndexError* errors) {
+  HB_EACH(e, z.count * z.inner) {
+    const int64_t r = z.row(indices, e / z.inner, errors);
+    y[e] = r < 0 ? T(0) : x[r * z.inner + e % z.inner];
+  }
+}
+bool index_is_wide(const TensorSpec& indices) {
+  if (indices.dtype != DType::I32 && indices.dtype != DType::I64)
+    fail("indices must be int32 or int64, got %s", dtype_name(indices.dtype));
+  return indices.dtype == DType::I64;
+}
+// f.operator()<index type>()
+template <class F>
+void with_index(bool wide, const F& f) {
+  if (wide)
+    f.template operator()<int64_t>();
+  else
+    f.template operator()<int32_t>();
+}
+struct GatherNd {
+  IndexedRows z;
+  DType dtype;
+  bool wide;
+  explicit GatherNd(Prepare& p)
+      : z(p.inputs[0], p.inputs[1]), dtype(p.inputs[0].dtype), wide(index_is_wide(p.inputs[1])) {}
+  void run(const Call& c) const {
+    if (z.count * z.inner == 0) return;
+    with_bits(dtype, [&]<class T>() {
+      with_index(wide, [&]<class I>() {
+        launch(blocks_for(z.count * z.inner), dim3(kThreads), c.stream, gather_rows<T, I>,
+               static_cast<T*>(c.outputs[0]), static_cast<const T*>(c.inputs[0]),
+               static_cast<const I*>(c.inputs[1]), z, index_error());
+      });
+    });
+  }
+};
+HB_CUDA_KERNEL(gather_nd, GatherNd, kAllDTypes)
+
+// ---------------------------------------------------------------------- scatter
+
+__device__ __forceinline__ int64_t index_at(const void* indices, bool wide, int64_t i) {
+  return wide ? static_cast<const int64_t*>(indices)[i] : static_cast<const int32_t*>(indices)[i];
+}
+enum class Change { Update, Add, Mul, Max, Min };
+Change change_of(const Attrs& attrs) {
+  static constexpr const char* kNames[] = {"update", "add", "mul", "max", "min"};
+  const char* name = attr_str(attrs, "reduction");
+  for (int i = 0; i < 5; ++i)
+    if (strcmp(name, kNames[i]) == 0) return Change(i);
+  fail("reduction must be update, add, mul, max or min, got %s", name);
+}
+template <class C>
+__device__ C changed(Change how, C a, C b) {  // NaN wins in max and min
+  switch (how) {
+    case Change::Add:
+      return C(a + b);
+    case Change::Mul:
+      return C(a * b);
+    case Change::Max:
+      return b > a || b != b ? b : a;
+    case Change::Min:
+      return b < a || b != b ? b : a;
+    default:
+      return b;
+  }
+}
+
+// place[j]: the row of update j, -1 where it is out of range.
+template <class I>
+__global__ void __launch_bounds__(kThreads)
+    find_places(int64_t* place, const I* indices, const IndexedRows z, IndexError* errors) {
+  HB_EACH(j, z.count) place[j] = z.row(indices, j, errors);
+}
+// y[place[j]] (op)= updates[j] for every j in order. A block owns a range of rows and looks through
+// all places, kThreads at a time; those of its own go into a list in shared memory, in order, and
+// are done one after the other, a thread for each column. No order is left to chance.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scatter_rows(T* y, const T* updates, const int64_t* place, int64_t count, int64_t inner,
+                 int64_t rows, int64_t per_block, Change how) {
+  typedef Compute<T> C;
+  __shared__ int64_t mine[kThreads], to[kThreads];
+  for (int64_t first = blockIdx.x * per_block; first < rows;
+       first += int64_t(gridDim.x) * per_block) {
+    for (int64_t begin = 0; begin < count; begin += kThreads) {
+      const int64_t j = begin + threadIdx.x, r = j < count ? place[j] : -1;
+      const bool ours = r >= first && r < first + per_block;
+      int total;
+      const int before = scan_block<Add>(int(ours), &total);
+      if (ours) {
+        mine[before] = j;
+        to[before] = r;
+      }
+      __syncthreads();
+      for (int k = 0; k < total; ++k)
+        for (int64_t i = threadIdx.x; i < inner; i += kThreads) {
+          T& at = y[to[k] * inner + i];
+          at = narrowed<T>(changed<C>(how, widened(at), widened(updates[mine[k] * inner + i])));
+        }
+      __syncthreads();
+    }
+  }
+}
+// The same for rows of one element: each is one thread's, which looks through the list.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scatter_elements(T* y, const T* updates, const int64_t* place, int64_t count, int64_t rows,
+                     Change how) {
+  __shared__ int64_t mine[kThreads], to[kThreads];
+  const int64_t step = int64_t(gridDim.x) * kThreads;
+  for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += step) {
+    const int64_t own = first + threadIdx.x;
+    Compute<T> value = own < rows ? widened(y[own]) : Compute<T>(0);
+    for (int64_t begin = 0; begin < count; begin += kThreads) {
+      const int64_t j = begin + threadIdx.x, r = j < count ? place[j] : -1;
+      const bool ours = r >= first && r < first + kThreads;
+      int total;
+      const int before = scan_block<Add>(int(ours), &total);
+      if (ours) {
+        mine[before] = j;
+        to[before] = r;
+      }
+      __syncthreads();
+      for (int k = 0; k < total; ++k)
+        if (to[k] == own)
+          value = widened(narrowed<T>(changed<Compute<T>>(how, value, widened(updates[mine[k]]))));
+      __syncthreads();
+    }
+    if (own < rows) y[own] = narrowed<T>(value);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) copy_elements(T* y, const T* x, int64_t n) {
+  HB_EACH(i, n) y[i] = x[i];
+}
+void copy_whole(const Call& c, DType dtype, int64_t n) {
+  if (c.outputs[0] == c.inputs[0] || n == 0) return;
+  with_bits(dtype, [&]<class T>() {
+    launch(blocks_for(n), dim3(kThreads), c.stream, copy_elements<T>, static_cast<T*>(c.outputs[0]),
+           static_cast<const T*>(c.inputs[0]), n);
+  });
+}
+
+struct ScatterNd {
+  IndexedRows z;
+  DType dtype;
+  Change how;
+  bool wide;
+  explicit ScatterNd(Prepare& p)
+      : z(p.inputs[0], p.inputs[1]),
+        dtype(p.inputs[0].dtype),
+        how(change_of(*p.attrs)),
+        wide(index_is_wide(p.inputs[1])) {
+    if (num_elements(p.inputs[2]) != z.count * z.inner)
+      fail("scatter_nd: %lld updates for %lld places of %lld elements",
+           (long long)num_elements(p.inputs[2]), (long long)z.count, (long long)z.inner);
+    p.scratch_bytes = size_t(z.count) * sizeof(int64_t);
+  }
+  void run(const Call& c) const {
+    copy_whole(c, dtype, z.rows * z.inner);
+    if (z.count * z.rows * z.inner == 0) return;
+    int64_t* place = static_cast<int64_t*>(c.scratch);
+    with_index(wide, [&]<class I>() {
+      launch(blocks_for(z.count), dim3(kThreads), c.stream, find_places<I>, place,
+             static_cast<const I*>(c.inputs[1]), z, index_error());
+    });
+    with_type(dtype, [&]<class T>() {
+      T* y = static_cast<T*>(c.outputs[0]);
+      const T* updates = static_cast<const T*>(c.inputs[2]);
+      const int64_t per_block = (z.rows + 1023) / 1024;
+      if (z.inner == 1)
+        launch(blocks_for(z.rows), dim3(kThreads), c.stream, scatter_elements<T>, y, updates, place,
+               z.count, z.rows, how);
+      else
+        launch(blocks_for(z.rows, int(per_block)), dim3(kThreads), c.stream, scatter_rows<T>, y,
+               updates, place, z.count, z.inner, z.rows, per_block, how);
+    });
+  }
+};
+HB_CUDA_KERNEL_INPLACE(scatter_nd, ScatterNd, kAllDTypes)
+
+// y[o, indices[o, j, i], i] (op)= updates[o, j, i] for every j in order, which is a thread's.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scatter_lines(T* y, const T* updates, const void* indices, bool wide, const View v,
+                  int64_t count, Change how, IndexError* errors) {
+  HB_EACH(e, v.outer * v.inner) {
+    const int64_t o = e / v.inner, i = e % v.inner;
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t u = (o * count + j) * v.inner + i, k = index_at(indices, wide, u);
+      if (k < -v.n || k >= v.n) {
+        report_index(errors, k, v.axis, v.n);
+        continue;
+      }
+      T& at = y[(o * v.n + (k < 0 ? k + v.n : k)) * v.inner + i];
+      at = narrowed<T>(changed<Compute<T>>(how, widened(at), widened(updates[u])));
+    }
+  }
+}
+struct ScatterAlongAxis {
+  View x;
+  int64_t count;
+  DType dtype;
+  Change how;
+  bool wide;
+  explicit ScatterAlongAxis(Prepare& p)
+      : x(p.inputs[0], attr_int(*p.attrs, "axis")),
+        count(p.inputs[1].shape[x.axis]),
+        dtype(p.inputs[0].dtype),
+        how(change_of(*p.attrs)),
+        wide(index_is_wide(p.inputs[1])) {}
+  void run(const Call& c) const {
+    copy_whole(c, dtype, x.outer * x.n * x.inner);
+    if (x.outer * count * x.inner == 0) return;
+    with_type(dtype, [&]<class T>() {
+      launch(blocks_for(x.outer * x.inner), dim3(kThreads), c.stream, scatter_lines<T>,
+             static_cast<T*>(c.outputs[0]), static_cast<const T*>(c.inputs[2]), c.inputs[1], wide,
+             x, count, how, index_error());
+    });
+  }
+};
+HB_CUDA_KERNEL_INPLACE(scatter_along_axis, ScatterAlongAxis, kAllDTypes)
+
+// Which rows of x, [n, …], hold anything but zeros: [n, 1, …]. A warp looks at a row.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    find_nonzero(uint8_t* y, const T* x, int64_t n, int64_t inner) {
+  const int64_t warps = int64_t(gridDim.x) * (kThreads / 32);
+  for (int64_t r = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32; r < n; r += warps) {
+    bool any = false;
+    for (int64_t i = threadIdx.x % 32; i < inner && !any; i += 32)
+      any = widened(x[r * inner + i]) != Compute<T>(0);
+    any = __any_sync(0xffffffffu, any);
+    if (threadIdx.x % 32 == 0) y[r] = any;
+  }
+}
+struct NonzeroRows {
+  int64_t n, inner = 1;
+  DType dtype;
+  explicit NonzeroRows(Prepare& p) : n(p.inputs[0].shape[0]), dtype(p.inputs[0].dtype) {
+    for (int i = 1; i < p.inputs[0].rank; ++i) inner *= p.inputs[0].shape[i];
+  }
+  void run(const Call& c) const {
+    if (n == 0) return;
+    with_type(dtype, [&]<class T>() {
+      launch(blocks_for(n, kThreads / 32), dim3(kThreads), c.stream, find_nonzero<T>,
+             static_cast<uint8_t*>(c.outputs[0]), static_cast<const T*>(c.inputs[0]), n, inner);
+    });
+  }
+};
+HB_CUDA_KERNEL(nonzero_rows, NonzeroRows, kAllDTypes)
 
 }  // namespace
 }  // namespace hb::cuda

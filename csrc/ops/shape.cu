@@ -220,6 +220,72 @@ struct SliceGrad {
 };
 HB_CUDA_KERNEL(slice_grad, SliceGrad, kAllDTypes)
 
+// A window whose start is known on the device only: clamped so that it lies inside.
+struct DynamicWindow {
+  int rank;
+  int64_t total, strides[kMaxRank], whole[kMaxRank], part[kMaxRank];
+  DType index_type, dtype;
+  DynamicWindow(const TensorSpec& w, const TensorSpec& p, const TensorSpec& starts)
+      : rank(w.rank), total(num_elements(p)), index_type(starts.dtype), dtype(w.dtype) {
+    dense_strides(w, strides);
+    for (int i = 0; i < rank; ++i) whole[i] = w.shape[i], part[i] = p.shape[i];
+    if (starts.rank != 1 || starts.shape[0] != rank) fail("one start index per axis");
+    if (index_type != DType::I32 && index_type != DType::I64)
+      fail("start indices must be int32 or int64, got %s", dtype_name(index_type));
+  }
+  __device__ int64_t at(const void* starts, int64_t i) const {  // of element i of the window
+    int64_t to = 0;
+    for (int d = rank - 1; d >= 0; --d) {
+      int64_t start = index_type == DType::I32 ? static_cast<const int32_t*>(starts)[d]
+                                               : static_cast<const int64_t*>(starts)[d];
+      if (start > whole[d] - part[d]) start = whole[d] - part[d];
+      if (start < 0) start = 0;
+      to += (start + i % part[d]) * strides[d];
+      i /= part[d];
+    }
+    return to;
+  }
+};
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    read_window(T* y, const T* x, const void* starts, const DynamicWindow w) {
+  HB_EACH(i, w.total) y[i] = x[w.at(starts, i)];
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    write_window(T* y, const T* updates, const void* starts, const DynamicWindow w) {
+  HB_EACH(i, w.total) y[w.at(starts, i)] = updates[i];
+}
+struct DynamicSlice {
+  DynamicWindow w;
+  explicit DynamicSlice(Prepare& p) : w(p.inputs[0], p.outputs[0], p.inputs[1]) {}
+  void run(const Call& c) const {
+    if (w.total == 0) return;
+    with_bits(w.dtype, [&]<class T>() {
+      launch(blocks_for(w.total), dim3(kThreads), c.stream, read_window<T>,
+             static_cast<T*>(c.outputs[0]), static_cast<const T*>(c.inputs[0]), c.inputs[1], w);
+    });
+  }
+};
+HB_CUDA_KERNEL(dynamic_slice, DynamicSlice, kAllDTypes)
+struct DynamicSliceUpdate {
+  DynamicWindow w;
+  Box whole;
+  explicit DynamicSliceUpdate(Prepare& p) : w(p.inputs[0], p.inputs[1], p.inputs[2]) {
+    const int64_t n = num_elements(p.inputs[0]), one = 1;
+    whole = make_box(1, &n, &one, &one);
+  }
+  void run(const Call& c) const {
+    if (c.outputs[0] != c.inputs[0]) run_box(c, whole, w.dtype, c.outputs[0], 0, c.inputs[0], 0);
+    if (w.total == 0) return;
+    with_bits(w.dtype, [&]<class T>() {
+      launch(blocks_for(w.total), dim3(kThreads), c.stream, write_window<T>,
+             static_cast<T*>(c.outputs[0]), static_cast<const T*>(c.inputs[1]), c.inputs[2], w);
+    });
+  }
+};
+HB_CUDA_KERNEL_INPLACE(dynamic_slice_update, DynamicSliceUpdate, kAllDTypes)
+
 struct PadShape {
   int rank;
   int64_t total, lo[kMaxRank], x[kMaxRank], y[kMaxRank];

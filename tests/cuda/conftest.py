@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
 FLAGS = [
     "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
-    "-DHB_EMULATE", f"-I{CSRC}",
+    "-DHB_EMULATE", "-ffp-contract=off", f"-I{CSRC}",
 ]  # fmt: skip
 
 

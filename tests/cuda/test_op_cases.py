@@ -46,7 +46,7 @@ def kernels_of(cuda, function, inputs):
 #: What tests/cuda/test_kernels.py runs by name.
 ELSEWHERE = {
     "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "random_bits", "random_integers",
-    "random_uniform", "segment_reduce",
+    "random_normal", "random_truncated_normal", "random_uniform", "segment_reduce", "segment_order", "nonzero_rows",
 }  # fmt: skip
 
 
