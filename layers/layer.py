@@ -404,7 +404,7 @@ class Layer(LayerState):
         config = {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": serialization_lib.serialize_keras_object(self._dtype_policy),
+            "dtype": serialization_lib.serialize_keras_object(self._policy_with_sublayers()),
         }
         if self.activity_regularizer is not None or self._writes_activity_regularizer:
             config["activity_regularizer"] = serialization_lib.serialize_keras_object(
@@ -419,6 +419,16 @@ class Layer(LayerState):
             if name not in config and name not in self._config_omit:
                 config[name] = _serialize_argument(getattr(self, name))
         return config
+
+    def _policy_with_sublayers(self):
+        """The policy to write: with an entry for each sublayer that is quantized."""
+        policy = self._dtype_policy
+        for layer in self._flatten_layers(include_self=False):
+            if layer.quantization_mode is not None:
+                if not isinstance(policy, dtype_policies.DTypePolicyMap):
+                    policy = dtype_policies.DTypePolicyMap(policy)
+                policy = policy.with_entry(layer.path, layer._own_policy())
+        return policy
 
     #: Whether `activity_regularizer` is written even if it is None (as Keras does for some layers).
     _writes_activity_regularizer = False

@@ -251,14 +251,18 @@ class LayerState(Operation):
             )
         return sum(v.size for v in self.weights)
 
+    def _stored_variables(self):
+        """The layer's own variables in the order of files."""
+        return self._own_variables()
+
     def save_own_variables(self, store):
         """Put this layer's own variables into `store`, under "0", "1", …"""
-        for index, variable in enumerate(self._own_variables()):
+        for index, variable in enumerate(self._stored_variables()):
             store[str(index)] = variable
 
     def load_own_variables(self, store):
         """Set this layer's own variables from `store`."""
-        variables = self._own_variables()
+        variables = self._stored_variables()
         if len(store.keys()) != len(variables):
             hint = ""
             if not variables and not self.built:
@@ -294,7 +298,14 @@ class LayerState(Operation):
 
     @dtype_policy.setter
     def dtype_policy(self, value):
-        self._dtype_policy = dtype_policies.get(value)
+        policy = dtype_policies.get(value)
+        if isinstance(self._dtype_policy, dtype_policies.DTypePolicyMap) and self.path:
+            # the other layers that share the map keep what it says
+            policy = self._dtype_policy.with_entry(self.path, policy)
+        self._dtype_policy = policy
+        if self._own_policy().quantization_mode is not None and self.built:
+            if not getattr(self, "_is_quantized", False):
+                self.quantize(self._own_policy().quantization_mode)
 
     def _own_policy(self):
         policy = self._dtype_policy
@@ -324,7 +335,18 @@ class LayerState(Operation):
 
     @property
     def quantization_mode(self):
+        """How the weights are quantized, such as `"int8"`; None if they are not."""
         return self._own_policy().quantization_mode
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """Replace large weights by integers; layers that can do so override it.
+
+        Raises:
+            NotImplementedError: this layer cannot.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} '{self.name}': does not support `quantize`"
+        )
 
 
 def _unique(variables):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import warnings
 
-from hornbeam import backend
+from hornbeam import backend, quantizers
 from hornbeam.backend import symbolic
 from hornbeam.layers.calling import map_shapes
 from hornbeam.layers.layer import Layer
@@ -128,6 +129,58 @@ class Model(Trainer, Layer):
             show_trainable=show_trainable,
             layer_range=layer_range,
         )
+
+    def quantize(self, mode=None, config=None, filters=None, type_check=True):
+        """Keep the weights of Dense, EinsumDense and Embedding layers in 8 bits.
+
+        The layers compute with integers then (activations are quantized row by row), and files are
+        a fourth of the size. What was compiled is compiled anew; weights in integers are not
+        trained.
+
+        Args:
+            mode: `"int8"`; may be left out if `config` is given.
+            config: a `quantizers.Int8QuantizationConfig`.
+            filters: regular expression, or list of them, searched in the names of the layers, or a
+                callable from layer to bool: which layers to quantize; all by default.
+            type_check: leave out subclasses of these layers.
+
+        Raises:
+            ValueError: a layer is not built or quantized already; the mode is not supported.
+
+        Example:
+
+        >>> import hornbeam as keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> model.quantize("int8")
+        >>> model.layers[0].kernel.dtype
+        'int8'
+        """
+        config = quantizers.resolve(mode, config)
+        layers = [
+            layer
+            for layer in self._flatten_layers(include_self=False)
+            if not layer._layers and _chosen(layer, filters)
+        ]
+        for layer in layers:
+            if not layer.built:
+                raise ValueError(
+                    f"{type(self).__name__} '{self.name}': quantize needs a built model; layer "
+                    f"'{layer.name}' is not built, call the model on data first"
+                )
+            if layer.quantization_mode is not None:
+                raise ValueError(f"quantize: layer '{layer.name}' is quantized already")
+        kept = []
+        for layer in layers:
+            try:
+                layer.quantize(config=config, type_check=type_check)
+            except NotImplementedError:
+                if layer.weights:
+                    kept.append(f"{layer.name} ({type(layer).__name__})")
+        self._reset_functions()
+        if kept:
+            warnings.warn(
+                f"quantize: these layers stay in floating point: {', '.join(kept)}", stacklevel=2
+            )
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
         """Save to a `.keras` file (or legacy `.h5`): configuration, weights, optimizer state."""
@@ -258,3 +311,18 @@ def positional_parameters(function):
 
 object_registration.register_builtin(Model, "keras")
 object_registration.register_builtin(Model, "keras.models")
+
+
+def _chosen(layer, filters) -> bool:
+    if filters is None:
+        return True
+    if isinstance(filters, str):
+        filters = [filters]
+    if isinstance(filters, (list, tuple)):
+        return any(re.search(pattern, layer.name) for pattern in filters)
+    if callable(filters):
+        return bool(filters(layer))
+    raise TypeError(
+        f"quantize: expected a regular expression, a list of them or a callable in `filters`, "
+        f"got {filters!r}"
+    )

@@ -1,17 +1,17 @@
 """Dense."""
 
-from hornbeam import activations, ops
+from hornbeam import activations, ops, quantizers
 from hornbeam.layers.arguments import (
     add_named_weight,
     positive_int,
     refuse,
     store_weight_arguments,
 )
+from hornbeam.layers.core.quantizable import Quantizable
 from hornbeam.layers.input_spec import InputSpec
-from hornbeam.layers.layer import Layer
 
 
-class Dense(Layer):
+class Dense(Quantizable):
     """`activation(inputs @ kernel + bias)`.
 
     Args:
@@ -22,7 +22,8 @@ class Dense(Layer):
         kernel_regularizer, bias_regularizer: penalties on the weights.
         activity_regularizer: penalty on the output.
         kernel_constraint, bias_constraint: projections of the weights.
-        lora_rank, lora_alpha, quantization_config: must be None (not supported).
+        lora_rank, lora_alpha: must be None (not supported).
+        quantization_config: how `quantize` was done, in the configuration of a quantized layer.
 
     Input shape: `(batch, …, n)`. Output shape: `(batch, …, units)`.
 
@@ -51,8 +52,8 @@ class Dense(Layer):
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
-        self.quantization_config = None
+        refuse(self, lora_rank=lora_rank)
+        self.quantization_config = quantizers.get(quantization_config)
         self.units = positive_int(self, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -68,19 +69,34 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
-    _config_omit = (*Layer._config_omit, "lora_rank", "lora_alpha")
+    _config_omit = (*Quantizable._config_omit, "lora_rank", "lora_alpha")
 
     def build(self, input_shape):
         size = input_shape[-1]
-        self.kernel = add_named_weight(self, "kernel", (size, self.units))
+        self.add_quantizable_weight((size, self.units))
         self.bias = add_named_weight(self, "bias", (self.units,)) if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: size})
 
     def call(self, inputs, training=None):
-        x = ops.matmul(inputs, self.kernel)
+        x = self._product(
+            inputs,
+            axes=-1,
+            align=lambda scale: scale,
+            multiply=ops.matmul,
+            input_gradient=lambda dy, kernel: ops.matmul(dy, ops.transpose(kernel)),
+        )
         if self.bias is not None:
             x = ops.add(x, self.bias)
         return self.activation(x)
+
+    def _weight_scale_axes(self, shape):
+        return (0,)
+
+    def _stored_scale(self, scale):
+        return ops.squeeze(scale, axis=0)
+
+    def _scale_of_weight(self, scale):
+        return scale
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)

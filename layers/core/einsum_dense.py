@@ -1,13 +1,14 @@
 """EinsumDense."""
 
 import re
+import string
 
-from hornbeam import activations, initializers, ops
+from hornbeam import activations, initializers, ops, quantizers
 from hornbeam.layers.arguments import add_named_weight, refuse, store_weight_arguments
-from hornbeam.layers.layer import Layer
+from hornbeam.layers.core.quantizable import Quantizable
 
 
-class EinsumDense(Layer):
+class EinsumDense(Quantizable):
     """`activation(einsum(equation, inputs, kernel) + bias)`.
 
     Args:
@@ -18,8 +19,8 @@ class EinsumDense(Layer):
         kernel_initializer, bias_initializer: first values.
         kernel_regularizer, bias_regularizer: penalties on the weights.
         kernel_constraint, bias_constraint: projections of the weights.
-        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be None (not
-            supported).
+        lora_rank, lora_alpha, gptq_unpacked_column_size: must be None (not supported).
+        quantization_config: how `quantize` was done, in the configuration of a quantized layer.
 
     Example:
 
@@ -48,8 +49,8 @@ class EinsumDense(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
-        self.quantization_config = None
+        refuse(self, lora_rank=lora_rank)
+        self.quantization_config = quantizers.get(quantization_config)
         self.equation = equation
         if isinstance(output_shape, int):
             output_shape = (output_shape,)
@@ -68,7 +69,7 @@ class EinsumDense(Layer):
 
     _writes_activity_regularizer = True
     _config_omit = (
-        *Layer._config_omit,
+        *Quantizable._config_omit,
         "output_shape",
         "lora_rank",
         "lora_alpha",
@@ -87,20 +88,61 @@ class EinsumDense(Layer):
             initializer = initializer.clone()
             initializer.seed = self.kernel_initializer.seed
             initializer.input_axes, initializer.output_axes = axes
-        self.kernel = add_named_weight(self, "kernel", kernel, initializer=initializer)
+        self._labels = _labels(self.equation, len(input_shape))
+        self.add_quantizable_weight(kernel, initializer=initializer)
         self.bias = add_named_weight(self, "bias", bias) if bias is not None else None
 
     def call(self, inputs, training=None):
-        x = ops.einsum(self.equation, inputs, self.kernel)
+        rows, kernel, columns = self._labels
+        x = self._product(
+            inputs,
+            axes=tuple(i for i, c in enumerate(rows) if c not in columns),
+            align=lambda scale: _align(scale, rows, columns),
+            multiply=lambda x, weight: ops.einsum(self.equation, x, weight),
+            input_gradient=lambda dy, weight: ops.einsum(f"{columns},{kernel}->{rows}", dy, weight),
+        )
         if self.bias is not None:
             x = ops.add(x, self.bias)
         return self.activation(x)
+
+    def _weight_scale_axes(self, shape):
+        _, kernel, columns = self._labels
+        return tuple(i for i, c in enumerate(kernel) if c not in columns)
+
+    def _stored_scale(self, scale):
+        _, kernel, columns = self._labels
+        return _align(scale, kernel, columns)
+
+    def _scale_of_weight(self, scale):
+        _, kernel, columns = self._labels
+        return _align(scale, columns, kernel)
 
     def compute_output_shape(self, input_shape):
         return _analyze(self, input_shape, self.partial_output_shape)[2]
 
     def get_config(self):
         return {**super().get_config(), "output_shape": self.partial_output_shape}
+
+
+def _labels(equation, rank):
+    """A letter for each axis of input, kernel and output, those of the ellipsis included."""
+    rows, _, rest = equation.partition(",")
+    kernel, _, columns = rest.partition("->")
+    elided = rank - len(rows.replace("...", ""))
+    unused = [c for c in string.ascii_letters if c not in equation][:elided]
+    return tuple(part.replace("...", "".join(unused)) for part in (rows, kernel, columns))
+
+
+def _align(scale, source, target):
+    """`scale` with axes labelled `source` as one with axes `target`; size 1 along those it lacks.
+
+    Axes of `source` that `target` lacks have size 1.
+    """
+    shared = [c for c in target if c in source]
+    dropped = [i for i, c in enumerate(source) if c not in target]
+    scale = ops.transpose(scale, [source.index(c) for c in shared] + dropped)
+    sizes = dict(zip(shared, scale.shape, strict=False))
+    return ops.reshape(scale, [sizes.get(c, 1) for c in target])
 
 
 def _analyze(layer, input_shape, output_shape):

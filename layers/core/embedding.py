@@ -1,16 +1,15 @@
 """Embedding."""
 
-from hornbeam import backend, ops
+from hornbeam import backend, ops, quantizers
 from hornbeam.layers.arguments import (
-    add_named_weight,
     positive_int,
     refuse,
     store_weight_arguments,
 )
-from hornbeam.layers.layer import Layer
+from hornbeam.layers.core.quantizable import Quantizable
 
 
-class Embedding(Layer):
+class Embedding(Quantizable):
     """A learned vector for each integer.
 
     Args:
@@ -19,7 +18,8 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: for the vectors.
         mask_zero: 0 stands for padding and is masked.
         weights: first values, as a list of one matrix.
-        lora_rank, lora_alpha, quantization_config: must be None (not supported).
+        lora_rank, lora_alpha: must be None (not supported).
+        quantization_config: how `quantize` was done, in the configuration of a quantized layer.
 
     Input shape: `(batch, …)`, integers. Output shape: `(batch, …, output_dim)`.
 
@@ -47,8 +47,8 @@ class Embedding(Layer):
         input_length = kwargs.pop("input_length", None)
         super().__init__(**kwargs)
         del input_length  # Keras 2 asked for it; the length is that of the data
-        refuse(self, lora_rank=lora_rank, quantization_config=quantization_config)
-        self.quantization_config = None
+        refuse(self, lora_rank=lora_rank)
+        self.quantization_config = quantizers.get(quantization_config)
         self.input_dim = positive_int(self, "input_dim", input_dim)
         self.output_dim = positive_int(self, "output_dim", output_dim)
         store_weight_arguments(
@@ -64,23 +64,37 @@ class Embedding(Layer):
             self.build()
             self.set_weights(weights if isinstance(weights, (list, tuple)) else [weights])
 
+    _quantizable = "embeddings"
     _writes_activity_regularizer = True
     _config_omit = (
-        *Layer._config_omit,
+        *Quantizable._config_omit,
         "weights",
         "lora_rank",
         "lora_alpha",
     )
 
     def build(self, input_shape=None):
-        self.embeddings = add_named_weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self.add_quantizable_weight((self.input_dim, self.output_dim))
         self.embeddings.is_embedding = True  # for optimizers with lazy_embeddings
 
     def call(self, inputs):
         if backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
         outputs = ops.take(self.embeddings, inputs, axis=0)
-        return ops.cast(outputs, self.compute_dtype)
+        outputs = ops.cast(outputs, self.compute_dtype)
+        if self._is_quantized:
+            scale = ops.take(self.embeddings_scale, inputs, axis=0)
+            outputs = ops.divide(outputs, ops.expand_dims(scale, axis=-1))
+        return outputs
+
+    def _weight_scale_axes(self, shape):
+        return (1,)
+
+    def _stored_scale(self, scale):
+        return ops.squeeze(scale, axis=1)
+
+    def _scale_of_weight(self, scale):
+        return ops.expand_dims(scale, axis=1)
 
     def compute_mask(self, inputs, mask=None):
         return ops.not_equal(inputs, 0) if self.mask_zero else None

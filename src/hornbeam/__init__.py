@@ -17,6 +17,7 @@ from hornbeam import mixed_precision as mixed_precision
 from hornbeam import models as models
 from hornbeam import optimizers as optimizers
 from hornbeam import profiler as profiler
+from hornbeam import quantizers as quantizers
 from hornbeam import random as random
 from hornbeam import regularizers as regularizers
 from hornbeam import saving as saving

@@ -92,6 +92,42 @@ class DTypePolicy:
         return f'<DTypePolicy "{self._name}">'
 
 
+class QuantizedDTypePolicy(DTypePolicy):
+    """Computes as another policy does, with large weights as integers.
+
+    Args:
+        mode: `"int8"`.
+        source_name: name of the policy for all the rest; the global one when None.
+
+    Raises:
+        ValueError: another mode, or computation in float16, whose range products of int8 exceed.
+    """
+
+    def __init__(self, mode, source_name=None):
+        source = DTypePolicy(source_name)
+        self._compute_dtype, self._variable_dtype = source.compute_dtype, source.variable_dtype
+        if mode != "int8":
+            raise ValueError(f"QuantizedDTypePolicy: expected the mode 'int8', got {mode!r}")
+        if self._compute_dtype == "float16":
+            raise ValueError(
+                "QuantizedDTypePolicy: sums of int8 products exceed the range of float16; expected "
+                f"a source such as 'float32' or 'mixed_bfloat16', got {source.name!r}"
+            )
+        self._mode, self._source_name = mode, source.name
+        self._name = f"{mode}_from_{source.name}"
+
+    @property
+    def source_name(self):
+        return self._source_name
+
+    @property
+    def quantization_mode(self):
+        return self._mode
+
+    def get_config(self):
+        return {"mode": self._mode, "source_name": self._source_name}
+
+
 class FloatDTypePolicy(DTypePolicy):
     """The older name of `DTypePolicy`."""
 
@@ -129,6 +165,14 @@ class DTypePolicyMap(DTypePolicy):
     @property
     def variable_dtype(self):
         return self.default_policy.variable_dtype
+
+    @property
+    def quantization_mode(self):
+        return self.default_policy.quantization_mode
+
+    def with_entry(self, path, policy):
+        """A copy in which `path` has this policy."""
+        return DTypePolicyMap(self._default, {**self._map, path: policy})
 
     def __getitem__(self, path):
         if path in self._map:
@@ -226,7 +270,8 @@ def get(identifier):
     if isinstance(identifier, dict):
         return deserialize(identifier)
     if isinstance(identifier, str):
-        return DTypePolicy(identifier)
+        mode, from_, source = identifier.partition("_from_")
+        return QuantizedDTypePolicy(mode, source) if from_ else DTypePolicy(identifier)
     try:
         return DTypePolicy(backend.standardize_dtype(identifier))
     except (TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ LAYERS = {
     "tree": 1, "profiler": 1, "ops": 1, "random": 1, "utils": 1, "datasets": 1,
     "saving/object_registration": 2, "saving/serialization_lib": 2,
     "activations": 3, "initializers": 3, "regularizers": 3, "constraints": 3, "dtype_policies": 3,
+    "quantizers": 3,
     "config": 3, "losses": 3, "metrics": 3, "optimizers": 3, "mixed_precision": 3,
     "layers": 4,
     "models": 5, "callbacks": 5, "saving": 5, "wrappers": 5, "export": 5,

@@ -3,6 +3,7 @@
 import common
 import numpy as np
 import pytest
+import quantized
 from common import FIXTURES, architectures
 
 import hornbeam as keras
@@ -130,3 +131,11 @@ def test_files_of_keras_2(tmp_path):
     np.testing.assert_allclose(model.predict(x, verbose=0), x @ kernel + bias)
     assert float(model.optimizer.learning_rate) == 0.25
     model.train_on_batch(x, np.zeros((1, 3), "f4"))
+
+
+def test_integers_with_scales():
+    """A model that Keras quantized: the same integers, and results, as it computes."""
+    model = keras.models.load_model(FIXTURES / "quantized.keras")
+    assert [v.dtype for v in model.weights].count("int8") == 4
+    found = model.predict(quantized.inputs(), verbose=0)
+    np.testing.assert_allclose(found, record("quantized")["outputs"], rtol=RTOL, atol=ATOL)

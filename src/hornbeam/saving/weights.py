@@ -126,7 +126,7 @@ def size_of(root):
 def _own_variables(obj):
     if isinstance(obj, SeedGenerator):
         return [obj.state]
-    return obj.variables if isinstance(obj, Optimizer) else obj._own_variables()
+    return obj.variables if isinstance(obj, Optimizer) else obj._stored_variables()
 
 
 def _nbytes(variable):
