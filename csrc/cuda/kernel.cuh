@@ -77,6 +77,13 @@ inline dim3 blocks_for(int64_t n, int threads = kThreads) {
   return dim3(unsigned(blocks < 1 ? 1 : blocks > 65535 * 16 ? 65535 * 16 : blocks));
 }
 
+#ifdef HB_EMULATE
+#define HB_UNROLL(n)
+#else
+#define HB_PRAGMA(text) _Pragma(#text)
+#define HB_UNROLL(n) HB_PRAGMA(unroll n)
+#endif
+
 // for (int64_t i : every element of [0, n) that is this thread's)
 #define HB_EACH(i, n)                                              \
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, \

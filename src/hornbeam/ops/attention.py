@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hornbeam import backend
+from hornbeam.backend import devices
 from hornbeam.backend.registry import Spec, op
 from hornbeam.ops import creation, joining, shapes
 from hornbeam.ops._common import unbroadcast
@@ -51,13 +52,19 @@ def _weighted(weights, value):
     return OPS["einsum"]("bnts,bsnh->btnh", weights, _spread(value, weights.shape[1]))
 
 
+def _wide(dtype):
+    """In which sums of the dtype are kept."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
 @op(inputs=("query", "key", "value", "bias", "mask"), kernel="attention")
 def _attention(query, key, value, bias=None, mask=None, scale=1.0, causal=False):
     """(y, the largest score of each query and 1 / sum(e^(score - largest)), last axis 2)."""
     scores, _ = _scores(query, key, bias, mask, scale, causal)
     largest = OPS["max"](scores, axis=-1, keepdims=True)
     total = OPS["sum"](OPS["exp"](scores - largest), axis=-1, keepdims=True)
-    return _weighted(_softmax(scores), value), joining.concatenate([largest, 1 / total], axis=-1)
+    stats = joining.concatenate([largest, 1 / total], axis=-1)
+    return _weighted(_softmax(scores), value), backend.cast(stats, _wide(scores.dtype))
 
 
 @op(
@@ -151,15 +158,16 @@ def dot_product_attention(
     if mask is not None:
         mask = _of_rank_4(backend.cast(backend.convert_to_tensor(mask), "bool"))
     operands = [query, key, value] + ([] if bias is None else [bias])
-    wide = "float32" if query.dtype in ("float16", "bfloat16") else query.dtype
+    wide = _wide(query.dtype)
+    computed = query.dtype if devices.current_device().startswith("cuda") else wide
     if (
         attn_logits_soft_cap is None
         and isinstance(scale, (int, float))
         and all(x.dtype == query.dtype and 0 not in x.shape for x in operands)
         and _attention.node_op.has_kernel([Spec((), wide)])
     ):
-        q, k, v = (backend.cast(x, wide) for x in (query, key, value))
-        bias = None if bias is None else backend.cast(bias, wide)
+        q, k, v = (backend.cast(x, computed) for x in (query, key, value))
+        bias = None if bias is None else backend.cast(bias, computed)
         y, _ = _attention(q, k, v, bias, mask, float(scale), bool(is_causal))
         return backend.cast(y, query.dtype)
     scores, _ = _scores(query, key, bias, mask, scale, is_causal, attn_logits_soft_cap)
