@@ -74,7 +74,5 @@ def test_training(build, cuda, monkeypatch):
     for plan in plans:
         if f"on {cuda}" in plan:
             on_cpu |= set(re.findall(r" = (\w+)/(?!cuda)\w+", plan))
-    # whole sequences rather than a loop that is their composition
-    kept = {"lstm_sequence", "lstm_sequence_grad"} if build is recurrent else set()
-    assert on_cpu == kept
+    assert on_cpu == set()
     assert backend.memory_stats(cuda)["peak"] > 0
