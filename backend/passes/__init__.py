@@ -19,6 +19,7 @@ def optimize(graph: Graph) -> Graph:
     from hornbeam.backend import executor
     from hornbeam.backend.passes import (
         cluster,
+        crossentropy,
         cse,
         dead,
         decompose,
@@ -32,8 +33,8 @@ def optimize(graph: Graph) -> Graph:
 
     trace = executor.debug("passes")
     stages = (
-        dead, prune, decompose, dead, simplify, cse, epilogue, dead, cluster, sparse, dead,
-        partition, schedule,
+        dead, prune, decompose, dead, simplify, cse, crossentropy, epilogue, dead, cluster,
+        sparse, dead, partition, schedule,
     )  # fmt: skip
     with devices.follow_inputs():  # what a pass adds belongs where its inputs are
         for stage in stages:

@@ -67,6 +67,32 @@ __device__ T log_of_sum(T a, T b) {  // log(e^a + e^b)
   return pick_max(a, b) + log1p(exp(-fabs(a - b)));
 }
 template <class T>
+__device__ T gelu_of(T a) {  // a Phi(a)
+  if (a < T(-40)) return T(-0.0);  // not -inf * 0
+  return T(0.5) * a * erfc(-a * T(0.70710678118654752440));
+}
+template <class T>
+__device__ T gelu_slope_of(T a) {
+  const T density = T(0.39894228040143267794) * exp(T(-0.5) * a * a);
+  const T below = T(0.5) * erfc(-a * T(0.70710678118654752440));
+  return density == T(0) ? below : below + a * density;
+}
+template <class T>
+__device__ T gelu_tanh_exponent(T a) {
+  return T(1.5957691216057308) * (a + T(0.044715) * (a * a * a));
+}
+template <class T>
+__device__ T gelu_tanh_of(T a) {
+  return a < T(-40) ? T(-0.0) : a / (T(1) + exp(-gelu_tanh_exponent(a)));
+}
+template <class T>
+__device__ T gelu_tanh_slope_of(T a) {
+  if (fabs(a) > T(30)) return a > T(0) ? T(1) : T(0);
+  const T s = T(1) / (T(1) + exp(-gelu_tanh_exponent(a)));
+  const T steep = T(1.5957691216057308) * (T(1) + T(3 * 0.044715) * (a * a));
+  return s + a * s * (T(1) - s) * steep;
+}
+template <class T>
 __device__ T step_of(T a, T b) {
   return a != a ? a : a == T(0) ? b : a > T(0) ? T(1) : T(0);
 }
@@ -147,58 +173,62 @@ __device__ T shift_down(T a, T b) {
   F(isinf, 1, fabs(a) == T(HUGE_VAL))   \
   F(isfinite, 1, fabs(a) < T(HUGE_VAL)) \
   F(signbit, 1, copysign(T(1), a) < T(0))
-#define HB_FLOAT_FUNCTIONS(F)            \
-  F(add, 2, a + b)                       \
-  F(subtract, 2, a - b)                  \
-  F(multiply, 2, a* b)                   \
-  F(divide, 2, a / b)                    \
-  F(maximum, 2, pick_max(a, b))          \
-  F(minimum, 2, pick_min(a, b))          \
-  F(heaviside, 2, step_of(a, b))         \
-  F(negative, 1, -a)                     \
-  F(abs, 1, fabs(a))                     \
-  F(sign, 1, sign_of(a))                 \
-  F(square, 1, a* a)                     \
-  F(sqrt, 1, sqrt(a))                    \
-  F(rsqrt, 1, T(1) / sqrt(a))            \
-  F(reciprocal, 1, T(1) / a)             \
-  F(floor, 1, floor(a))                  \
-  F(ceil, 1, ceil(a))                    \
-  F(trunc, 1, trunc(a))                  \
-  F(round, 1, rint(a))                   \
-  F(exp, 1, exp(a))                      \
-  F(expm1, 1, expm1(a))                  \
-  F(log, 1, log(a))                      \
-  F(log2, 1, log2(a))                    \
-  F(log1p, 1, log1p(a))                  \
-  F(tanh, 1, tanh(a))                    \
-  F(sigmoid, 1, T(1) / (T(1) + exp(-a))) \
-  F(logaddexp, 2, log_of_sum(a, b))      \
-  F(sin, 1, sin(a))                      \
-  F(cos, 1, cos(a))                      \
-  F(erf, 1, erf(a))                      \
-  F(tan, 1, tan(a))                      \
-  F(arcsin, 1, asin(a))                  \
-  F(arccos, 1, acos(a))                  \
-  F(arctan, 1, atan(a))                  \
-  F(sinh, 1, sinh(a))                    \
-  F(cosh, 1, cosh(a))                    \
-  F(arcsinh, 1, asinh(a))                \
-  F(arccosh, 1, acosh(a))                \
-  F(arctanh, 1, atanh(a))                \
-  F(erfc, 1, erfc(a))                    \
-  F(exp2, 1, exp2(a))                    \
-  F(log10, 1, log10(a))                  \
-  F(cbrt, 1, cbrt(a))                    \
-  F(lgamma, 1, lgamma(a))                \
-  F(power, 2, pow(a, b))                 \
-  F(arctan2, 2, atan2(a, b))             \
-  F(hypot, 2, hypot(a, b))               \
-  F(nextafter, 2, nextafter(a, b))       \
-  F(fmod, 2, fmod(a, b))                 \
-  F(mod, 2, remainder_of(a, b))          \
-  F(floor_divide, 2, quotient_of(a, b))  \
-  F(copy, 1, a)                          \
+#define HB_FLOAT_FUNCTIONS(F)                  \
+  F(add, 2, a + b)                             \
+  F(subtract, 2, a - b)                        \
+  F(multiply, 2, a* b)                         \
+  F(divide, 2, a / b)                          \
+  F(maximum, 2, pick_max(a, b))                \
+  F(minimum, 2, pick_min(a, b))                \
+  F(heaviside, 2, step_of(a, b))               \
+  F(negative, 1, -a)                           \
+  F(abs, 1, fabs(a))                           \
+  F(sign, 1, sign_of(a))                       \
+  F(square, 1, a* a)                           \
+  F(sqrt, 1, sqrt(a))                          \
+  F(rsqrt, 1, T(1) / sqrt(a))                  \
+  F(reciprocal, 1, T(1) / a)                   \
+  F(floor, 1, floor(a))                        \
+  F(ceil, 1, ceil(a))                          \
+  F(trunc, 1, trunc(a))                        \
+  F(round, 1, rint(a))                         \
+  F(exp, 1, exp(a))                            \
+  F(expm1, 1, expm1(a))                        \
+  F(log, 1, log(a))                            \
+  F(log2, 1, log2(a))                          \
+  F(log1p, 1, log1p(a))                        \
+  F(tanh, 1, tanh(a))                          \
+  F(sigmoid, 1, T(1) / (T(1) + exp(-a)))       \
+  F(logaddexp, 2, log_of_sum(a, b))            \
+  F(gelu, 1, gelu_of(a))                       \
+  F(gelu_slope, 1, gelu_slope_of(a))           \
+  F(gelu_tanh, 1, gelu_tanh_of(a))             \
+  F(gelu_tanh_slope, 1, gelu_tanh_slope_of(a)) \
+  F(sin, 1, sin(a))                            \
+  F(cos, 1, cos(a))                            \
+  F(erf, 1, erf(a))                            \
+  F(tan, 1, tan(a))                            \
+  F(arcsin, 1, asin(a))                        \
+  F(arccos, 1, acos(a))                        \
+  F(arctan, 1, atan(a))                        \
+  F(sinh, 1, sinh(a))                          \
+  F(cosh, 1, cosh(a))                          \
+  F(arcsinh, 1, asinh(a))                      \
+  F(arccosh, 1, acosh(a))                      \
+  F(arctanh, 1, atanh(a))                      \
+  F(erfc, 1, erfc(a))                          \
+  F(exp2, 1, exp2(a))                          \
+  F(log10, 1, log10(a))                        \
+  F(cbrt, 1, cbrt(a))                          \
+  F(lgamma, 1, lgamma(a))                      \
+  F(power, 2, pow(a, b))                       \
+  F(arctan2, 2, atan2(a, b))                   \
+  F(hypot, 2, hypot(a, b))                     \
+  F(nextafter, 2, nextafter(a, b))             \
+  F(fmod, 2, fmod(a, b))                       \
+  F(mod, 2, remainder_of(a, b))                \
+  F(floor_divide, 2, quotient_of(a, b))        \
+  F(copy, 1, a)                                \
   F(broadcast_to, 1, a)
 #define HB_INT_TESTS(F) F(signbit, 1, a < T(0))
 #define HB_INT_FUNCTIONS(F)                          \

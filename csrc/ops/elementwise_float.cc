@@ -47,6 +47,8 @@ void add_exponentials(ElementwiseTable& t) {
   unary<T>(t, "log1p", 20, [](V a) { return vlog1p<T>(a); });
   unary<T>(t, "tanh", 20, [](V a) { return vtanh<T>(a); });
   unary<T>(t, "sigmoid", 18, [](V a) { return vsigmoid<T>(a); });
+  unary<T>(t, "gelu_tanh", 26, [](V a) { return vgelu_tanh<T>(a); });
+  unary<T>(t, "gelu_tanh_slope", 30, [](V a) { return vgelu_tanh_slope<T>(a); });
   // log(e^a + e^b) = max + log1p(e^-|a - b|); equal infinities stay as they are
   binary<T>(t, "logaddexp", 34, [](V a, V b) {
     const V top = vmax<T>(a, b);
@@ -66,6 +68,8 @@ void add_float_functions(ElementwiseTable& table) {
   unary<float>(table, "sin", 16, [](Vec<float> a) { return vsin(a); });
   unary<float>(table, "cos", 16, [](Vec<float> a) { return vcos(a); });
   unary<float>(table, "erf", 24, [](Vec<float> a) { return verf(a); });
+  unary<float>(table, "gelu", 32, [](Vec<float> a) { return vgelu(a); });
+  unary<float>(table, "gelu_slope", 34, [](Vec<float> a) { return vgelu_slope(a); });
 }
 
 }  // namespace hb::HB_ISA

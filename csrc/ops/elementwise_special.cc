@@ -114,6 +114,16 @@ double bessel_i(double x, int order) {
   return order == 1 ? __builtin_copysign(y, x) : y;
 }
 
+// x Phi(x) and its derivative. (float has vector code for these.)
+double gelu(double x) {
+  if (x < -40) return -0.0;  // not -inf * 0
+  return 0.5 * x * __builtin_erfc(-x * 0.70710678118654752);
+}
+double gelu_slope(double x) {
+  const double density = 0.39894228040143268 * __builtin_exp(-0.5 * x * x);
+  return 0.5 * __builtin_erfc(-x * 0.70710678118654752) + (density == 0 ? 0 : x * density);
+}
+
 template <class T>
 void add_scalar_functions(ElementwiseTable& t) {
 #define HB_UNARY(name, function) scalar_unary<T>(t, name, 20, [](T x) { return T(function(x)); })
@@ -155,6 +165,8 @@ void add_special_functions(ElementwiseTable& table) {
   HB_UNARY("sin", c_sin);
   HB_UNARY("cos", c_cos);
   HB_UNARY("erf", c_erf);
+  HB_UNARY("gelu", gelu);
+  HB_UNARY("gelu_slope", gelu_slope);
 }
 
 }  // namespace hb::HB_ISA

@@ -7,25 +7,47 @@
 //
 // One task per block of rows; a row stays in L1 between its passes, so the floor is one read and
 // one write of memory. Cross entropy writes one number per row: no copy of the logits is made, and
-// its gradient recomputes the probabilities from them.
+// its gradient recomputes the probabilities from them. Where both are wanted and the gradient of
+// the loss is known before it (passes/crossentropy.py), one kernel does both, over the logits
+// themselves: same numbers, exponentials computed once.
 #include "ops/rowwise.h"
 
 HB_KERNELS_BEGIN
 
+// The largest element that is not NaN (NaN comes back with the sum of exponentials). Four at a
+// time: a comparison waits for the one before it.
 template <class C>
 HB_INLINE C row_max(const C* x, int64_t n) {
+  constexpr int kStep = kLanes<C>;
   const C lowest = Limits<C>::lowest();
-  Vec<C> m = splat<C>(lowest);
-  each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    m = vmax<C>(load_n(x + i, count, lowest), m);
-  });
-  return max_lanes<C>(m);
+  Vec<C> m[4];
+  for (auto& v : m) v = splat<C>(lowest);
+  int64_t i = 0;
+  for (; i + 4 * kStep <= n; i += 4 * kStep) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const Vec<C> v = load(x + i + k * kStep);
+      m[k] = v > m[k] ? v : m[k];
+    }
+  }
+  for (; i < n; i += kStep) {
+    const Vec<C> v = load_n(x + i, min_of(int64_t(kStep), n - i), lowest);
+    m[0] = v > m[0] ? v : m[0];
+  }
+  m[0] = m[1] > m[0] ? m[1] : m[0];
+  m[2] = m[3] > m[2] ? m[3] : m[2];
+  return max_lanes<C>(m[2] > m[0] ? m[2] : m[0]);
+}
+// e^x of x <= 0 (or NaN)
+template <class C>
+HB_INLINE Vec<C> exp_below(Vec<C> x) {
+  return exp_within<C>(vat_least<C>(x, kExpLow<C>));
 }
 // Sum of e^(x - m); stored as well if y is not null.
 template <bool kStore, class C>
 HB_INLINE C exp_sum(const C* x, C m, C* y, int64_t n) {
   return row_sum<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    Vec<C> e = vexp<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
+    Vec<C> e = exp_below<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
     if (kStore) store_n(y + i, e, count);
     if (count < kLanes<C>) {
       for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
@@ -179,6 +201,31 @@ struct SparseSoftmaxCrossentropyGrad : RowKernel<1, 1> {
 };
 HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_grad, SparseSoftmaxCrossentropyGrad, kAllFloat)
 
+// inputs: logits, labels, dy [rows]; outputs: (softmax - one_hot) dy, loss [rows].
+struct SparseSoftmaxCrossentropyBoth : RowKernel<1, 1> {
+  explicit SparseSoftmaxCrossentropyBoth(Prepare& p) : RowKernel(p, p.inputs[0]) {
+    expect_labels(p.inputs[1], rows);
+  }
+  void run(const Call& c) const {
+    const int32_t* labels = checked_labels(c.inputs[1], rows, n);
+    each_row(c, {0}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
+      const C dy = PerRow::get<C>(dtype, c.inputs[2], r);
+      const C m = row_max(in[0], n), asked = in[0][labels[r]] - m;
+      const C s = exp_sum<true>(in[0], m, dx, n), scale = dy / s;
+      PerRow::set<C>(dtype, c.outputs[1], r, log_of(s) - asked);
+      map_row(dx, n, [&](int64_t i, int64_t count) { return load_n(dx + i, count, C(0)) * scale; });
+      dx[labels[r]] -= dy;
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_both, SparseSoftmaxCrossentropyBoth, kAllFloat)
+
+// t (m + log s - x), where log s is s less m; nothing for a logit of -inf that is not asked for.
+template <class C>
+HB_INLINE Vec<C> cost_of(Vec<C> x, Vec<C> t, C m, C log_s) {
+  const Vec<C> cost = log_s - (x - m);
+  return t == C(0) ? t : t * cost;
+}
 // inputs: logits [rows, n], targets [rows, n]; output: loss [rows].
 struct SoftmaxCrossentropy : RowKernel<2, 0> {
   explicit SoftmaxCrossentropy(Prepare& p) : RowKernel(p, p.inputs[0]) {}
@@ -187,9 +234,7 @@ struct SoftmaxCrossentropy : RowKernel<2, 0> {
       const C *x = in[0], *t = in[1];
       const C m = row_max(x, n), log_s = log_of(exp_sum<false, C>(x, m, nullptr, n));
       const C loss = row_sum<C>(n, [&](int64_t i, int64_t count) {
-        const Vec<C> w = load_n(t + i, count, C(0));
-        const Vec<C> cost = log_s - (load_n(x + i, count, m) - m);
-        return w == C(0) ? w : w * cost;  // a logit of -inf that is not asked for costs nothing
+        return cost_of<C>(load_n(x + i, count, m), load_n(t + i, count, C(0)), m, log_s);
       });
       PerRow::set<C>(dtype, c.outputs[0], r, loss);
     });
@@ -208,11 +253,32 @@ struct SoftmaxCrossentropyGrad : RowKernel<2, 1> {
           row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(t + i, count, C(0)); });
       const C scale = dy * total / exp_sum<false, C>(x, m, nullptr, n);
       map_row(dx, n, [&](int64_t i, int64_t count) {
-        return vexp<C>(load_n(x + i, count, m) - m) * scale - load_n(t + i, count, C(0)) * dy;
+        return exp_below<C>(load_n(x + i, count, m) - m) * scale - load_n(t + i, count, C(0)) * dy;
       });
     });
   }
 };
 HB_CPU_KERNEL_INPLACE(softmax_crossentropy_grad, SoftmaxCrossentropyGrad, kAllFloat)
+
+// inputs: logits, targets, dy [rows]; outputs: (softmax sum_j t[j] - t) dy, loss [rows].
+struct SoftmaxCrossentropyBoth : RowKernel<2, 1> {
+  explicit SoftmaxCrossentropyBoth(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  void run(const Call& c) const {
+    each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
+      const C *x = in[0], *t = in[1];
+      const C dy = PerRow::get<C>(dtype, c.inputs[2], r), m = row_max(x, n);
+      const C total =
+          row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(t + i, count, C(0)); });
+      const C s = exp_sum<false, C>(x, m, nullptr, n), log_s = log_of(s), scale = dy * total / s;
+      const C loss = row_sum<C>(n, [&](int64_t i, int64_t count) {
+        const Vec<C> a = load_n(x + i, count, m), w = load_n(t + i, count, C(0));
+        store_n<C>(dx + i, exp_below<C>(a - m) * scale - w * dy, count);
+        return cost_of<C>(a, w, m, log_s);
+      });
+      PerRow::set<C>(dtype, c.outputs[1], r, loss);
+    });
+  }
+};
+HB_CPU_KERNEL_INPLACE(softmax_crossentropy_both, SoftmaxCrossentropyBoth, kAllFloat)
 
 HB_KERNELS_END

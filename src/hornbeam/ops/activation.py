@@ -6,11 +6,11 @@ import math
 
 from hornbeam import backend
 from hornbeam.backend.registry import op
-from hornbeam.ops._common import as_float, canonical_axis, public, tensor
+from hornbeam.ops._common import as_float, canonical_axis, elementwise, public, tensor
 from hornbeam.ops.elementwise import (
     absolute,
     clip,
-    erf,
+    exp,
     expm1,
     logaddexp,
     maximum,
@@ -114,6 +114,36 @@ def celu(x, alpha=1.0):
     return where(x > 0, x, alpha * expm1(minimum(x, 0.0) / alpha))
 
 
+_TANH_SCALE, _TANH_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_bend(op, dy):
+    """Gradient of gelu's slope, Phi(x) + x phi(x)."""
+    x = op.inputs[0]
+    return dy * exp(-0.5 * square(x)) * (2.0 - square(x)) / math.sqrt(2 * math.pi)
+
+
+def _gelu_tanh_bend(op, dy):
+    """Gradient of the slope s + x s (1 - s) v', where s = sigmoid(v)."""
+    x = clip(op.inputs[0], -30.0, 30.0)  # beyond, s is 0 or 1
+    s = sigmoid(_TANH_SCALE * (x + _TANH_CUBE * (x * square(x))))
+    dv = _TANH_SCALE * (1.0 + 3 * _TANH_CUBE * square(x))
+    bend = 2.0 * dv + x * ((1.0 - 2.0 * s) * square(dv) + 6 * _TANH_SCALE * _TANH_CUBE * x)
+    return dy * s * (1.0 - s) * bend
+
+
+def _with_slope(name, bend, doc):
+    """A function whose gradient is a function of its operand alone: nothing else is kept."""
+    slope = elementwise(f"{name}_slope", bend, doc=f"Derivative of {name}.")
+    return elementwise(name, lambda op, dy: dy * slope(op.inputs[0]), doc=doc)
+
+
+_gelu = _with_slope("gelu", _gelu_bend, "x times the normal distribution function of x.")
+_gelu_tanh = _with_slope(
+    "gelu_tanh", _gelu_tanh_bend, "x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))."
+)
+
+
 @op(inputs=("x",))
 def gelu(x, approximate=True):
     """x times the normal distribution function of x. Source: arXiv:1606.08415.
@@ -128,11 +158,7 @@ def gelu(x, approximate=True):
     >>> ops.gelu([0.0]).tolist()
     [0.0]
     """
-    x = as_float(x)
-    if approximate:
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * square(x)))
-        return 0.5 * x * (1.0 + tanh(inner))
-    return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
+    return (_gelu_tanh if approximate else _gelu)(as_float(x))
 
 
 hard_sigmoid = public(

@@ -344,6 +344,21 @@ def _(op, dy):
     return _sparse_softmax_crossentropy_grad(op.inputs[0], op.inputs[1], dy), None
 
 
+# What the pass `crossentropy` makes of a loss and its gradient: (gradient, loss).
+
+
+@op(kernel="softmax_crossentropy_both")
+def _softmax_crossentropy_both(logits, targets, dy):
+    gradient = _softmax_crossentropy_grad(logits, targets, dy)
+    return gradient, _softmax_crossentropy(logits, targets)
+
+
+@op(kernel="sparse_softmax_crossentropy_both")
+def _sparse_softmax_crossentropy_both(logits, labels, dy):
+    gradient = _sparse_softmax_crossentropy_grad(logits, labels, dy)
+    return gradient, _sparse_softmax_crossentropy(logits, labels)
+
+
 def _probabilities(name, output, axis):
     """Probabilities made to sum to 1, and kept away from 0 and 1 by epsilon."""
     output = output / OPS["sum"](output, axis=axis, keepdims=True)
