@@ -2,10 +2,11 @@
 
 Before: a = x * y; b = exp(a); c = b + 1        After: c = elementwise[mul, exp, add](x, y, 1)
 
-Nodes are joined greedily in topological order. Joining must not make a cycle: no value that a
-cluster needs from outside may itself depend on the cluster. That is checked by a search backwards
-among the groups; it leaves out those whose `deep`, the latest node that they wait for through any
-number of groups, stands before both candidates.
+Nodes are joined greedily in topological order, with those that make their operands, and with those
+that read the same ones where that delays nobody (updates of slots and weights). Joining must not
+make a cycle: no value that a cluster needs from outside may itself depend on the cluster. That is
+checked by a search backwards among the groups; it leaves out those whose `deep`, the latest node
+that they wait for through any number of groups, stands before both candidates.
 """
 
 from __future__ import annotations
@@ -36,24 +37,37 @@ class _Group:
 def run(graph: Graph) -> Graph:
     group_of: dict[Node, _Group] = {}
     users: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for v in node.inputs:
+            users[v.node].append(node)
     for i, node in enumerate(graph.nodes):
         group = group_of[node] = _Group(i, node)
         for v in node.inputs:
-            users[v.node].append(node)
             group.deep = max(group.deep, group_of[v.node].deep)
         if group.shape is None:
             continue
         for v in node.inputs:
-            other = group_of[v.node]
-            group = group_of[node]
-            if (
-                other is not group
-                and other.shape == group.shape
-                and other.device == group.device
-                and _may_join(other, group, group_of)
-            ):
-                _join(other, group, group_of, users)
+            candidates = [v.node]
+            if v.shape == group.shape:
+                # and who reads the same, if nobody waits for what they make of it
+                readers = (n for n in users[v.node] if n in group_of)
+                candidates += [n for n in readers if not _awaited(group_of[n], users)]
+            for candidate in candidates:
+                other, group = group_of[candidate], group_of[node]
+                if (
+                    other is not group
+                    and other.shape == group.shape
+                    and other.device == group.device
+                    and _may_join(other, group, group_of)
+                ):
+                    _join(other, group, group_of, users)
     return _emit(graph, group_of, _order(group_of))
+
+
+def _awaited(group, users) -> bool:
+    """Whether a node outside of the group reads what it makes."""
+    nodes = set(group.members.values())
+    return any(user not in nodes for n in nodes for user in users[n])
 
 
 def _may_join(a, b, group_of):
@@ -97,8 +111,8 @@ def _join(a, b, group_of, users):
         group = pending.pop()
         for member in group.members.values():
             for user in users[member]:
-                g = group_of[user]
-                if g.deep < group.deep:
+                g = group_of.get(user)
+                if g is not None and g.deep < group.deep:
                     g.deep = group.deep
                     pending.append(g)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import hornbeam
 from hornbeam import ops
 from hornbeam.backend import GradientTape, Variable, executor, function, passes
 from hornbeam.backend.graph import Graph
@@ -145,3 +146,13 @@ def test_clusters_never_wait_for_each_other():
                 values.append(new)
             g.outputs = values[-3:]
         passes.optimize(g)  # raises if groups wait for each other
+
+
+def test_updates_that_read_the_same_values_are_one_pass_over_them():
+    """Lion's new weight and new momentum: neither is made of the other."""
+    gradient = np.ones((4, 6), np.float32)
+    weight, optimizer = Variable(X), hornbeam.optimizers.Lion()
+    optimizer.build([weight])
+    step = function(lambda g: optimizer.apply([g], [weight])).concrete(gradient)
+    clusters = [n for n in passes.optimize(step.graph).nodes if n.op.name == "elementwise"]
+    assert [[v.shape for v in n.outputs] for n in clusters] == [[(4, 6), (4, 6)]]
