@@ -43,8 +43,9 @@ def kernels_of(cuda, function, inputs):
     return set(re.findall(r" = (\w+)/cuda", text))
 
 
-#: What tests/cuda/test_kernels.py runs by name.
+#: What other files here run by name.
 ELSEWHERE = {
+    *(f"{kind}_sequence{part}" for kind in ("simple", "lstm", "gru", "gru_before") for part in ("", "_grad")),
     "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "random_bits", "random_integers",
     "random_normal", "random_truncated_normal", "random_uniform", "segment_reduce", "segment_order", "nonzero_rows",
 }  # fmt: skip
