@@ -26,6 +26,7 @@ std::string load_plugin(const std::string& path, const std::string& driver) {
       attr_strs_at,
       [](const Attrs& attrs, size_t i) { return attrs.name_at(i); },
       dtype_name,
+      matmul_precision,
       [](const char* text) { throw Error(text); },
       [](const char* text) { throw OutOfMemory(text); },
       [](const KernelDef& def, int level, DeviceKind kind) { register_kernel(def, level, kind); },

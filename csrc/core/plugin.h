@@ -13,7 +13,7 @@
 namespace hb {
 
 // Changes with Device, KernelDef, Prepare, Call, or the table below.
-constexpr int kPluginVersion = 2;
+constexpr int kPluginVersion = 3;
 
 struct CoreFunctions {
   bool (*attr_has)(const Attrs&, const char*);
@@ -26,6 +26,7 @@ struct CoreFunctions {
   const char* (*attr_strs_at)(const Attrs&, const char*, int64_t);
   const char* (*attr_name)(const Attrs&, size_t);  // of the i-th; null: there are not so many
   const char* (*dtype_name)(DType);
+  Precision (*matmul_precision)();
   void (*fail)(const char* text);           // throws Error
   void (*out_of_memory)(const char* text);  // throws OutOfMemory
   void (*register_kernel)(const KernelDef&, int level, DeviceKind);

@@ -73,6 +73,13 @@ void go(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
 
 enum class Wait { None, Barrier, Warp, Done };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t size, valid;
+  int group;
+};
+
 struct Thread {
   Context context;
   uint3 index;
@@ -80,6 +87,9 @@ struct Thread {
   unsigned mask;
   int turn;          // which of the two places for bits it uses
   uint64_t bits[2];  // two: a lane may come to its next exchange before others have read this one
+  alignas(16) unsigned char brought[2][64];
+  std::vector<Copy> copies;  // under way
+  int group;                 // of copies that begin now
 };
 
 Context scheduler;
@@ -131,6 +141,8 @@ void run_block(bool reverse) {
   for (int i = 0; i < n; ++i) {
     threads[i].wait = Wait::None;
     threads[i].turn = 0;
+    threads[i].copies.clear();
+    threads[i].group = 0;
     start(threads[i].context, stack_of(i), thread_main);
   }
   for (int done = 0; done < n;) {
@@ -278,10 +290,47 @@ unsigned ballot(unsigned mask, bool flag) {
   return result;
 }
 
-void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context) {
+int bring(const void* data, size_t bytes) {
+  Thread& t = threads[running];
+  if (bytes > sizeof t.brought[0] || threads.size() % 32 != 0)
+    fail("emulated device: %zu bytes of a lane, %zu threads", bytes, threads.size());
+  const int turn = t.turn ^= 1;
+  memcpy(t.brought[turn], data, bytes);
+  t.mask = 0xffffffffu;
+  yield(Wait::Warp);
+  return turn;
+}
+const void* brought(int lane, int turn) { return threads[(running & ~31) + lane].brought[turn]; }
+
+void copy_later(void* to, const void* from, size_t size, size_t valid) {
+  if ((uintptr_t(to) | uintptr_t(from)) % size != 0 || valid > size)
+    fail("cp.async of %zu bytes: %p or %p is not aligned", size, to, from);
+  threads[running].copies.push_back({to, from, size, valid, threads[running].group});
+}
+void commit_copies() { ++threads[running].group; }
+void wait_copies(size_t groups_left) {
+  Thread& t = threads[running];
+  size_t kept = 0;
+  for (const Copy& c : t.copies) {
+    if (c.group + int(groups_left) >= t.group) {
+      t.copies[kept++] = c;
+      continue;
+    }
+    memcpy(c.to, c.from, c.valid);
+    memset(static_cast<char*>(c.to) + c.valid, 0, c.size - c.valid);
+  }
+  t.copies.resize(kept);
+}
+
+constexpr size_t kSharedBytes = 227 << 10;  // what a block of a Hopper GPU can have
+alignas(1024) unsigned char shared_memory[kSharedBytes];
+unsigned char* dynamic_shared() { return shared_memory; }
+
+void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
+              void* context) {
   const uint64_t n = uint64_t(block.x) * block.y * block.z;
   if (n < 1 || n > 1024 || grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.y > 65535 ||
-      grid.z > 65535)
+      grid.z > 65535 || dynamic_shared_bytes > kSharedBytes)
     fail("kernel launch: grid (%u, %u, %u), block (%u, %u, %u)", grid.x, grid.y, grid.z, block.x,
          block.y, block.z);
   const Access access;
@@ -297,6 +346,7 @@ void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context) {
   for (uint64_t b = 0; b < blocks; ++b) {
     const uint64_t k = reverse ? blocks - 1 - b : b;
     at.block = {unsigned(k % grid.x), unsigned(k / grid.x % grid.y), unsigned(k / grid.x / grid.y)};
+    memset(shared_memory, 0xff, dynamic_shared_bytes);
     run_block(reverse);
   }
 }

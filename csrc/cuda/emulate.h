@@ -19,6 +19,11 @@
 #define __shared__ static
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
+#define __noinline__
+#define HB_UNROLL
+#define HB_UNROLL_NOT
+#define HB_DYNAMIC_SHARED(name) unsigned char* const name = ::hb::emulate::dynamic_shared()
 
 struct uint3 {
   unsigned x, y, z;
@@ -42,9 +47,21 @@ void barrier();
 uint64_t exchange(unsigned mask, uint64_t bits, int source);
 unsigned ballot(unsigned mask, bool flag);
 int lane();
+// Every lane of a whole warp brings some bytes; then `brought` reads those of any lane, until the
+// next but one call. Returns what `brought` wants as `turn`.
+int bring(const void* data, size_t bytes);
+const void* brought(int lane, int turn);
+
+// cp.async: the latest that is allowed, when the thread waits for the group that it is in.
+void copy_later(void* to, const void* from, size_t size, size_t valid);  // zeros from valid on
+void commit_copies();
+void wait_copies(size_t groups_left);
+
+unsigned char* dynamic_shared();
 
 // Runs body(context) for every thread of the grid.
-void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context);
+void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
+              void* context);
 void zero(void* memory, size_t bytes);
 
 template <class T>
@@ -119,10 +136,15 @@ inline float __int_as_float(int bits) {
 namespace hb::cuda {
 
 template <class... P, class... A>
-void launch(dim3 grid, dim3 block, void*, void (*kernel)(P...), A... args) {
+void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void*, void (*kernel)(P...),
+                   A... args) {
   auto body = [&] { kernel(static_cast<P>(args)...); };
   ::hb::emulate::run_grid(
-      grid, block, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+      grid, block, shared_bytes, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+}
+template <class... P, class... A>
+void launch(dim3 grid, dim3 block, void* stream, void (*kernel)(P...), A... args) {
+  launch_shared(grid, block, 0, stream, kernel, args...);
 }
 inline void fill_zero(void* memory, size_t bytes, void*) { ::hb::emulate::zero(memory, bytes); }
 

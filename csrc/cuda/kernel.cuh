@@ -16,9 +16,8 @@
 //   4. Register it: HB_CUDA_KERNEL(op, Type, kF32 | kF64). What it cannot do (shapes, attributes) a
 //      `supports` function says (HB_CUDA_KERNEL_IF): then the composition runs, or the CPU does it.
 //   5. tests/cuda/test_op_cases.py runs the OpCases of the op on it by itself: the same file,
-//   compiled
-//      for the processor (emulate.h). Instructions that cannot be emulated (mma, wgmma, TMA,
-//      cp.async) stand in `#ifndef HB_EMULATE`, with a path of plain code for the emulation.
+//   compiled for the processor (emulate.h). An instruction in PTX has a second form for that, in
+//   software (mma.cuh).
 #pragma once
 #include <memory>
 
@@ -37,13 +36,28 @@ namespace hb::cuda {
 #ifndef HB_EMULATE
 [[noreturn]] void fail_cuda(const char* what, cudaError_t error);
 
-// Starts `kernel` and does not wait.
+// Starts `kernel` and does not wait. `shared_bytes` is what HB_DYNAMIC_SHARED(name) has.
+template <class... P, class... A>
+void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void* stream, void (*kernel)(P...),
+                   A... args) {
+  cudaError_t error = cudaSuccess;
+  if (shared_bytes > 48 << 10)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 int(shared_bytes));
+  if (error == cudaSuccess) {
+    kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
+        static_cast<P>(args)...);
+    error = cudaGetLastError();
+  }
+  if (error != cudaSuccess) fail_cuda("kernel launch", error);
+}
 template <class... P, class... A>
 void launch(dim3 grid, dim3 block, void* stream, void (*kernel)(P...), A... args) {
-  kernel<<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(args)...);
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
-    fail_cuda("kernel launch", error);
+  launch_shared(grid, block, 0, stream, kernel, args...);
 }
+#define HB_UNROLL _Pragma("unroll")
+#define HB_UNROLL_NOT _Pragma("unroll 1")
+#define HB_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 inline void fill_zero(void* memory, size_t bytes, void* stream) {
   if (bytes == 0) return;
   const cudaError_t error = cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));

@@ -57,6 +57,7 @@ const char* attr_strs_at(const Attrs& a, const char* name, int64_t i) {
   return core->attr_strs_at(a, name, i);
 }
 const char* dtype_name(DType t) { return core->dtype_name(t); }
+Precision matmul_precision() { return core->matmul_precision(); }
 
 void fail(const char* format, ...) {
   char text[1024];

@@ -1,9 +1,16 @@
-// Convolution and its gradients on CUDA: implicit products (gemm.cuh), one to three spatial axes,
-// channels last, groups. The contract and the formulas are those of conv.cc, conv_grad_input.cc and
-// conv_grad_filter.cc; patches are read in place. The gradient to the input multiplies by the zeros
-// between strides. The filter gradient cuts its long sum into parts, by size only, and adds them in
-// order.
+// Convolution and its gradients on CUDA: implicit products, one to three spatial axes, channels
+// last, groups. The contract and the formulas are those of conv.cc, conv_grad_input.cc and
+// conv_grad_filter.cc; patches are read in place.
+//
+// Tensor cores (gemm_mma.cuh) take groups of some channels and filters; depthwise convolutions and
+// their like are summed directly, a thread for each result; the plain product of gemm.cuh is for
+// devices and sizes that have neither. The gradient to the input multiplies by the zeros between
+// strides. The filter gradient cuts its long sum into parts, by size only, and adds them in order.
+#include <algorithm>
+#include <optional>
+
 #include "ops/gemm.cuh"
+#include "ops/gemm_mma.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -44,6 +51,57 @@ struct ConvShape {
   __host__ __device__ int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
   __host__ __device__ int64_t in_size() const { return in[0] * in[1] * in[2]; }
   __host__ __device__ int64_t out_size() const { return out[0] * out[1] * out[2]; }
+
+  // Groups for which tiles of a product would be nearly empty.
+  bool direct() const { return groups > 1 && std::max(cg, og) < 8; }
+  // 32-bit numbers for lines: the caller has asked MmaPlan whether the sizes allow them.
+  Operand lines(const void* data, DType t, Lines kind) const {
+    const bool reads_input = kind == Lines::Patches;
+    Operand r;
+    r.data = data;
+    r.lines = kind;
+    const int64_t per_group = reads_input ? cg : og;
+    r.width = copy_width(t, per_group);
+    r.stride = per_group * groups;
+    r.channels = FastDivide(per_group);
+    r.tap_stride = cg * o;
+    for (int a = 0; a < 3; ++a) {
+      r.place[a] = FastDivide(reads_input ? out[a] : in[a]);
+      r.kernel[a] = FastDivide(kernel[a]);
+      r.step[a] = FastDivide(stride[a]);
+      r.limit[a] = int(reads_input ? in[a] : out[a]);
+      r.stride_of[a] = int(stride[a]);
+      r.dilation[a] = int(dilation[a]);
+      r.lo[a] = int(lo[a]);
+    }
+    return r;
+  }
+  // [rows, o]: the filter of conv, or dy.
+  Operand rows(const void* data, DType t) const {
+    Operand r;
+    r.data = data;
+    r.stride = o;
+    r.width = copy_width(t, og);
+    return r;
+  }
+  // Strides of groups in a and b, and in the result.
+  MmaProduct product(const Operand& a, const Operand& b, void* result, const Call& c,
+                     int64_t a_group, int64_t b_group, int64_t result_group,
+                     int64_t result_channels) const {
+    MmaProduct p;
+    p.a = a;
+    p.b = b;
+    p.batch = groups;
+    p.axes = 1;
+    p.extent[0] = groups;
+    p.a_stride[0] = a_group;
+    p.b_stride[0] = b_group;
+    p.out = result;
+    p.out_batch = result_group;
+    p.out_stride = result_channels;
+    p.partial = c.scratch;
+    return p;
+  }
 
   // Which pixel of x output position q (of all samples) reads for a tap; -1: the border.
   __device__ int64_t read(int64_t q, int64_t tap) const {
@@ -166,6 +224,43 @@ __global__ void __launch_bounds__(kThreads) conv_filter(GradFilter<T> p, int64_t
     gemm_tile<Compute<T>>(p, p.s.taps() * p.s.cg, p.s.og, begin, end < positions ? end : positions);
   }
 }
+// The sum of one result over [k_begin, k_end) of its product.
+template <class P>
+__device__ typename P::C direct_sum(const P& p, int64_t i, int64_t j, int64_t k_begin,
+                                    int64_t k_end) {
+  typename P::C sum = 0;
+  for (int64_t k = k_begin; k < k_end; ++k) sum += p.a(i, k) * p.b(k, j);
+  return sum;
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv_forward_direct(Forward<T> p, int64_t n) {
+  HB_EACH(e, n) {
+    const int64_t i = e / p.s.o, channel = e % p.s.o;
+    p.group = channel / p.s.og;
+    p.store(i, channel % p.s.og, direct_sum(p, i, channel % p.s.og, 0, p.s.taps() * p.s.cg));
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv_input_direct(GradInput<T> p, int64_t n) {
+  HB_EACH(e, n) {
+    const int64_t i = e / p.s.c, channel = e % p.s.c;
+    p.group = channel / p.s.cg;
+    p.store(i, channel % p.s.cg, direct_sum(p, i, channel % p.s.cg, 0, p.s.taps() * p.s.og));
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    conv_filter_direct(GradFilter<T> p, int64_t parts, int64_t n) {
+  const int64_t positions = p.s.n * p.s.out_size(), size = (positions + parts - 1) / parts;
+  HB_EACH(e, n * parts) {
+    p.part = e / n;
+    const int64_t i = e % n / p.s.o, channel = e % n % p.s.o;
+    const int64_t begin = p.part * size, end = begin + size;
+    p.group = channel / p.s.og;
+    p.store(i, channel % p.s.og,
+            direct_sum(p, i, channel % p.s.og, begin, end < positions ? end : positions));
+  }
+}
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_parts(T* y, const Compute<T>* partial, int64_t n, int64_t parts) {
@@ -180,10 +275,14 @@ struct Conv {
   ConvShape s;
   DType dtype;
   bool has_bias;
+  MmaPlan plan;
   explicit Conv(Prepare& p)
       : s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs),
         dtype(p.inputs[0].dtype),
-        has_bias(p.num_inputs > 2) {}
+        has_bias(p.num_inputs > 2),
+        plan(dtype, s.n * s.out_size(), s.og, s.taps() * s.cg, s.groups) {
+    p.scratch_bytes = plan.partial_bytes();
+  }
   static bool supports(const Prepare& p) {
     if (!attr_has(*p.attrs, "activation")) return true;
     const char* name = attr_str(*p.attrs, "activation");
@@ -192,6 +291,19 @@ struct Conv {
   void run(const Call& c) const {
     const int64_t positions = s.n * s.out_size();
     if (positions == 0 || s.og == 0) return;
+    if (plan.possible() && has_mma() && !s.direct()) {
+      Operand patches = s.lines(c.inputs[0], dtype, Lines::Patches);
+      patches.by_k = true;
+      MmaProduct p =
+          s.product(patches, s.rows(c.inputs[1], dtype), c.outputs[0], c, s.cg, s.og, s.og, s.o);
+      p.m = int(positions);
+      p.n = int(s.og);
+      p.k = int(s.taps() * s.cg);
+      p.bias = has_bias ? c.inputs[2] : nullptr;
+      p.bias_batch = s.og;
+      p.relu = s.relu;
+      return plan.run(p, c.stream);
+    }
     with_float_type(dtype, [&]<class T>() {
       const Forward<T> p{static_cast<const T*>(c.inputs[0]),
                          static_cast<const T*>(c.inputs[1]),
@@ -199,7 +311,11 @@ struct Conv {
                          static_cast<T*>(c.outputs[0]),
                          s,
                          0};
-      launch(gemm_grid(positions, s.og, s.groups), dim3(kThreads), c.stream, conv_forward<T>, p);
+      if (s.direct())
+        launch(blocks_for(positions * s.o), dim3(kThreads), c.stream, conv_forward_direct<T>, p,
+               positions * s.o);
+      else
+        launch(gemm_grid(positions, s.og, s.groups), dim3(kThreads), c.stream, conv_forward<T>, p);
     });
   }
 };
@@ -208,15 +324,34 @@ HB_CUDA_KERNEL_IF(conv, Conv, kAllFloat, 0u, Conv::supports)
 struct ConvGradInput {
   ConvShape s;
   DType dtype;
+  MmaPlan plan;
   explicit ConvGradInput(Prepare& p)
-      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs), dtype(p.inputs[0].dtype) {}
+      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs),
+        dtype(p.inputs[0].dtype),
+        plan(dtype, s.n * s.in_size(), s.cg, s.taps() * s.og, s.groups) {
+    p.scratch_bytes = plan.partial_bytes();
+  }
   void run(const Call& c) const {
     const int64_t pixels = s.n * s.in_size();
     if (pixels == 0 || s.cg == 0) return;
+    if (plan.possible() && has_mma() && !s.direct()) {
+      Operand readers = s.lines(c.inputs[0], dtype, Lines::Readers);
+      Operand filter = s.lines(c.inputs[1], dtype, Lines::Filter);
+      readers.by_k = filter.by_k = true;
+      MmaProduct p = s.product(readers, filter, c.outputs[0], c, s.og, s.og, s.cg, s.c);
+      p.m = int(pixels);
+      p.n = int(s.cg);
+      p.k = int(s.taps() * s.og);
+      return plan.run(p, c.stream);
+    }
     with_float_type(dtype, [&]<class T>() {
       const GradInput<T> p{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
                            static_cast<T*>(c.outputs[0]), s, 0};
-      launch(gemm_grid(pixels, s.cg, s.groups), dim3(kThreads), c.stream, conv_input<T>, p);
+      if (s.direct())
+        launch(blocks_for(pixels * s.c), dim3(kThreads), c.stream, conv_input_direct<T>, p,
+               pixels * s.c);
+      else
+        launch(gemm_grid(pixels, s.cg, s.groups), dim3(kThreads), c.stream, conv_input<T>, p);
     });
   }
 };
@@ -226,19 +361,34 @@ struct ConvGradFilter {
   ConvShape s;
   DType dtype;
   int64_t size, parts;
+  MmaPlan plan;
   explicit ConvGradFilter(Prepare& p)
       : s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs),
         dtype(p.inputs[0].dtype),
-        size(num_elements(p.outputs[0])) {
+        size(num_elements(p.outputs[0])),
+        plan(dtype, s.taps() * s.cg, s.og, s.n * s.out_size(), s.groups) {
     const int64_t tiles = (s.taps() * s.cg + kGemmTile - 1) / kGemmTile *
                           ((s.og + kGemmTile - 1) / kGemmTile) * s.groups;
-    const int64_t wanted = 512 / (tiles > 0 ? tiles : 1), most = s.n * s.out_size() / 512;
+    int64_t wanted = 512 / (tiles > 0 ? tiles : 1), most = s.n * s.out_size() / 512;
+    if (s.direct()) {  // a thread, not a block, for each result
+      wanted = (1 << 17) / (size > 0 ? size : 1);
+      most = s.n * s.out_size() / 64;
+    }
     parts = wanted < most ? wanted : most;
     if (parts < 1) parts = 1;
     if (parts > 1) p.scratch_bytes = size_t(parts * size) * (dtype == DType::F64 ? 8 : 4);
+    p.scratch_bytes = std::max(p.scratch_bytes, plan.partial_bytes());
   }
   void run(const Call& c) const {
     if (size == 0) return;
+    if (plan.possible() && has_mma() && !s.direct()) {
+      MmaProduct p = s.product(s.lines(c.inputs[0], dtype, Lines::Patches),
+                               s.rows(c.inputs[1], dtype), c.outputs[0], c, s.cg, s.og, s.og, s.o);
+      p.m = int(s.taps() * s.cg);
+      p.n = int(s.og);
+      p.k = int(s.n * s.out_size());
+      return plan.run(p, c.stream);
+    }
     with_float_type(dtype, [&]<class T>() {
       typedef Compute<T> C;
       T* dw = static_cast<T*>(c.outputs[0]);
@@ -250,8 +400,12 @@ struct ConvGradFilter {
                             s,
                             0,
                             0};
-      launch(gemm_grid(s.taps() * s.cg, s.og, s.groups * parts), dim3(kThreads), c.stream,
-             conv_filter<T>, p, parts);
+      if (s.direct())
+        launch(blocks_for(size * parts), dim3(kThreads), c.stream, conv_filter_direct<T>, p, parts,
+               size);
+      else
+        launch(gemm_grid(s.taps() * s.cg, s.og, s.groups * parts), dim3(kThreads), c.stream,
+               conv_filter<T>, p, parts);
       if (parts > 1)
         launch(blocks_for(size), dim3(kThreads), c.stream, add_parts<T>, dw,
                static_cast<const C*>(partial), size, parts);

@@ -1,10 +1,12 @@
-// matmul on CUDA without tensor cores: c[.., i, j] = activation(sum_k a[.., i, k] b[.., k, j] +
-// bias[j]).
+// matmul on CUDA: c[.., i, j] = activation(sum_k a[.., i, k] b[.., k, j] + bias[j]).
 //
-// The contract is that of matmul.cc; the product is that of gemm.cuh. Any dtype, any strides,
-// transposes, broadcast batches, bias and ReLU: the path for what tensor cores do not take
-// (float64, integers, small shapes), and what kernels that use them are checked against.
+// The contract is that of matmul.cc. Floats go to tensor cores (gemm_mma.cuh); integers, sizes
+// beyond 2^31 and devices before sm_80 to the plain product of gemm.cuh.
+#include <algorithm>
+#include <optional>
+
 #include "ops/gemm.cuh"
+#include "ops/gemm_mma.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -60,6 +62,7 @@ struct Matmul {
   Shape s;
   DType dtype;
   bool has_bias;
+  std::optional<MmaPlan> plan;
   explicit Matmul(Prepare& p) : dtype(p.inputs[0].dtype), has_bias(p.num_inputs > 2) {
     const TensorSpec &a = p.inputs[0], &b = p.inputs[1], &c = p.outputs[0];
     if (a.rank < 2 || b.rank < 2) fail("expected operands of rank 2 or more");
@@ -97,6 +100,8 @@ struct Matmul {
       s.batch = 1;
       s.axes = 0;
     }
+    plan.emplace(dtype, s.m, s.n, s.k, s.batch);
+    p.scratch_bytes = plan->partial_bytes();
   }
   static bool flag(const Attrs& attrs, const char* name) {
     return attr_has(attrs, name) && attr_int(attrs, name) != 0;
@@ -113,8 +118,45 @@ struct Matmul {
                              static_cast<T*>(c.outputs[0]), s};
     launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<T>, product);
   }
+  // A line for every i or j, or for every k, as memory has them.
+  static Operand operand(const void* data, DType t, int64_t step_k, int64_t step_other, bool by_k) {
+    Operand o;
+    o.data = data;
+    o.by_k = by_k;
+    o.stride = by_k ? step_other : step_k;
+    o.step_in_line = by_k ? step_k : step_other;
+    o.width = o.step_in_line == 1 ? copy_width(t, o.stride) : 2;
+    return o;
+  }
+  MmaProduct product(const Call& c) const {
+    MmaProduct p;
+    // A column of k only is both; of (not by k, by k) there is no kernel: `a` is gathered.
+    const bool b_by_k = s.b_row == 1 && s.b_column != 1;
+    p.a = operand(c.inputs[0], dtype, s.a_column, s.a_row, s.a_column == 1 || b_by_k);
+    p.b = operand(c.inputs[1], dtype, s.b_row, s.b_column, b_by_k);
+    p.m = int(s.m);
+    p.n = int(s.n);
+    p.k = int(s.k);
+    p.batch = s.batch;
+    p.axes = s.axes;
+    for (int d = 0; d < s.axes; ++d) {
+      p.extent[d] = s.extent[d];
+      p.a_stride[d] = s.a_stride[d];
+      p.b_stride[d] = s.b_stride[d];
+      p.a.width = std::min(p.a.width, copy_width(dtype, s.a_stride[d]));
+      p.b.width = std::min(p.b.width, copy_width(dtype, s.b_stride[d]));
+    }
+    p.out = c.outputs[0];
+    p.out_batch = s.m * s.n;
+    p.out_stride = s.n;
+    p.bias = has_bias ? c.inputs[2] : nullptr;
+    p.relu = s.relu;
+    p.partial = c.scratch;
+    return p;
+  }
   void run(const Call& c) const {
     if (s.batch == 0 || s.m == 0 || s.n == 0) return;
+    if (plan->possible() && has_mma()) return plan->run(product(c), c.stream);
     if (dtype == DType::I32)
       run_as<uint32_t>(c);  // wraps
     else if (dtype == DType::I64)

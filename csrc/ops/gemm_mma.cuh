@@ -1,0 +1,131 @@
+// Products on tensor cores for matmul.cu and conv.cu: what a product is, for the host.
+//
+// out[i, j] = sum_k a(i, k) b(k, j), for every batch. An operand lies in lines: `by k` if the
+// numbers of a line differ in k (then line i or j of the operand), else line k. A convolution's
+// patches are lines too, found number by number of channels as they are copied: nothing is unfolded
+// in memory.
+#pragma once
+#include "cuda/kernel.cuh"
+
+namespace hb::cuda {
+
+// x / d and x % d for 0 <= x < 2^31 without a division.
+struct FastDivide {
+  uint32_t divisor = 1, factor = 1, shift = 0;
+  FastDivide() = default;
+  explicit FastDivide(int64_t d) : divisor(d > 0 ? uint32_t(d) : 1) {
+    while ((uint64_t(1) << shift) < divisor) ++shift;
+    factor = uint32_t((((uint64_t(1) << shift) - divisor) << 32) / divisor + 1);
+  }
+  __device__ __forceinline__ int quotient(int x) const {
+    return int((__umulhi(uint32_t(x), factor) + uint32_t(x)) >> shift);
+  }
+  __device__ __forceinline__ int split(int x, int* rest) const {
+    const int q = quotient(x);
+    *rest = x - q * int(divisor);
+    return q;
+  }
+};
+
+enum class Lines : int {
+  Matrix,   // number c of line l at l * stride + c
+  Patches,  // line: output position of a convolution; number: tap * channels + channel
+  Readers,  // line: input pixel; number: tap * channels + channel of the output that reads it so
+  Filter,   // line: channel; number: tap * channels + filter
+};
+
+struct Operand {
+  const void* data = nullptr;
+  Lines lines = Lines::Matrix;
+  bool by_k = false;
+  int width = 16;            // bytes to copy at once: neighbours in a line, aligned
+  int64_t stride = 0;        // of lines; Patches, Readers: of pixels
+  int64_t step_in_line = 1;  // Matrix: other than 1 only with the width of one number
+  // of a convolution, axes as in conv.cu
+  FastDivide place[3], kernel[3], channels, step[3];
+  int limit[3], stride_of[3], dilation[3], lo[3];
+  int64_t tap_stride = 0;  // Filter
+
+  // Number `at` of line `line` and those behind it within `width`; null: they are zeros. `p`: data,
+  // for a batch.
+  template <class T>
+  __device__ __forceinline__ const T* find(const T* p, int line, int at) const {
+    if (lines == Lines::Matrix) return p + line * stride + at * step_in_line;
+    int channel;
+    int tap = channels.split(at, &channel);
+    if (lines == Lines::Filter) return p + tap * tap_stride + line * stride + channel;
+    int64_t pixel = 0;
+    int pixels = 1;
+    for (int a = 2; a >= 0; --a) {
+      int x, t;
+      line = place[a].split(line, &x);
+      tap = kernel[a].split(tap, &t);
+      if (lines == Lines::Patches) {
+        x = x * stride_of[a] - lo[a] + t * dilation[a];
+      } else {
+        x += lo[a] - t * dilation[a];
+        int rest;
+        if (x < 0) return nullptr;
+        x = step[a].split(x, &rest);
+        if (rest != 0) return nullptr;
+      }
+      if (x < 0 || x >= limit[a]) return nullptr;
+      pixel += int64_t(x) * pixels;
+      pixels *= limit[a];
+    }
+    return p + (int64_t(line) * pixels + pixel) * stride + channel;
+  }
+};
+
+struct MmaProduct {
+  Operand a, b;
+  int m, n, k;
+  // Batches, innermost axis first; strides in elements. Those of out and bias are of the index.
+  int64_t batch = 1;
+  int axes = 0;
+  int64_t extent[kMaxRank], a_stride[kMaxRank], b_stride[kMaxRank];
+  int64_t out_batch = 0, bias_batch = 0;
+  void* out = nullptr;
+  int64_t out_stride = 0;  // of rows
+  const void* bias = nullptr;
+  bool relu = false;
+  // The sum over k is cut into parts of `part_k`, added in order afterwards: partial is
+  // [parts, batch, m, n], or null.
+  int parts = 1, part_k = 0;
+  void* partial = nullptr;
+};
+
+// How exactly float32 is multiplied: bfloat16 parts (3: as exact as multiply-adds; 2: 16 bits of
+// mantissa), or tf32.
+enum class Float32Products : int { Parts3, Parts2, Tf32 };
+
+class MmaPlan {
+ public:
+  // Sizes beyond 2^31 and shapes for which it is no use: not `possible`.
+  MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch);
+  bool possible() const { return possible_; }
+  size_t partial_bytes() const;  // of MmaProduct::partial
+  // Sets parts of `p`, whose partial has partial_bytes(), and starts it.
+  void run(MmaProduct p, void* stream) const;
+
+ private:
+  DType dtype_;
+  Float32Products float32_ = Float32Products::Parts3;
+  int64_t m_, n_, batch_;
+  bool possible_, large_;  // tiles of 128 x 128, or of 64 x 64
+  int parts_, part_k_;
+};
+
+// Bytes that can be copied at once (16, 8, 4 or less) where neighbours lie at multiples of `unit`
+// numbers from an aligned base.
+inline int copy_width(DType t, int64_t unit) {
+  const int64_t bytes = unit * int64_t(item_bytes(t));
+  return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
+}
+
+// Compute capability of the current device, 80 for 8.0. HORNBEAM_EMULATE_ARCHITECTURE says what the
+// emulated device is (80 if it is not set; less: products without tensor cores).
+int architecture();
+inline bool has_mma() { return architecture() >= 80; }
+
+}  // namespace hb::cuda
