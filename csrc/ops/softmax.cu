@@ -139,6 +139,43 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Both at once. dx may be x: what the loss asks for is read before the barriers of the sum.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sparse_loss_both(T* dx, T* loss, const T* x, const int32_t* labels, const T* dy, int64_t rows,
+                     int64_t n, IndexError* errors) {
+  typedef Compute<T> C;
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    const T* from = x + r * n;
+    const int32_t label = labels[r];
+    const C asked = label_is_valid(label, n, errors) ? widened(from[label]) : C(0);
+    const C g = widened(dy[r]), m = row_max(from, n), sum = exp_sum(from, m, n), scale = g / sum;
+    if (threadIdx.x == 0) loss[r] = narrowed<T>(log(sum) - (asked - m));
+    for (int64_t i = threadIdx.x; i < n; i += kThreads)
+      dx[r * n + i] = narrowed<T>(exp(widened(from[i]) - m) * scale - (i == label ? g : C(0)));
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    dense_loss_both(T* dx, T* loss, const T* x, const T* t, const T* dy, int64_t rows, int64_t n) {
+  typedef Compute<T> C;
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    const T *from = x + r * n, *target = t + r * n;
+    C total = 0, cost = 0;
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) total += widened(target[i]);
+    total = over_block<Add>(total);
+    const C g = widened(dy[r]), m = row_max(from, n), sum = exp_sum(from, m, n);
+    const C scale = g * total / sum, log_s = log(sum);
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+      const C a = widened(from[i]) - m, w = widened(target[i]);
+      cost += w == C(0) ? w : w * (log_s - a);
+      dx[r * n + i] = narrowed<T>(exp(a) * scale - w * g);
+    }
+    cost = over_block<Add>(cost);
+    if (threadIdx.x == 0) loss[r] = narrowed<T>(cost);
+  }
+}
+
 // Rows of the first input.
 struct Rows {
   int64_t rows, n;
@@ -184,6 +221,11 @@ HB_ROWS(sparse_softmax_crossentropy_grad, SparseLossGrad, 1u, sparse_loss_grad<T
 HB_ROWS(softmax_crossentropy, DenseLoss, 0u, dense_loss<T>, y, in<T>(c, 0), in<T>(c, 1), rows, n)
 HB_ROWS(softmax_crossentropy_grad, DenseLossGrad, 1u, dense_loss_grad<T>, y, in<T>(c, 0),
         in<T>(c, 1), in<T>(c, 2), rows, n)
+HB_ROWS(sparse_softmax_crossentropy_both, SparseBoth, 1u, sparse_loss_both<T>, y,
+        static_cast<T*>(c.outputs[1]), in<T>(c, 0), in<int32_t>(c, 1), in<T>(c, 2), rows, n,
+        index_error())
+HB_ROWS(softmax_crossentropy_both, DenseBoth, 1u, dense_loss_both<T>, y,
+        static_cast<T*>(c.outputs[1]), in<T>(c, 0), in<T>(c, 1), in<T>(c, 2), rows, n)
 
 }  // namespace
 }  // namespace hb::cuda

@@ -144,6 +144,32 @@ def test_segments(reduction, dtype, cuda):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_cross_entropy_and_gradient_in_one(sparse, dtype, cuda):
+    rng = np.random.default_rng(9)
+    x, w = rng.normal(size=(37, 300)) * 3, rng.random(37)
+    x, w = (backend.convert_to_tensor(v, dtype) for v in (x, w))
+    labels = rng.integers(0, 300, 37).astype("int32")
+    targets = labels if sparse else backend.convert_to_tensor(rng.random((37, 300)), dtype)
+    name = ("sparse_" if sparse else "") + "categorical_crossentropy"
+
+    def f(x, t, w):
+        with backend.GradientTape() as tape:
+            tape.watch(x)
+            logits = x * 1.5
+            loss = getattr(ops, name)(t, logits, from_logits=True)
+            total = ops.sum(loss * w)
+        return [ops.cast(y, "float64") for y in (loss, tape.gradient(total, x))]
+
+    with hornbeam.device(cuda):
+        plan = backend.function(f).concrete(x, targets, w).program.describe()
+    assert "crossentropy_both/cuda" in plan
+    tolerance = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}[dtype]
+    for a, b in zip(on(cuda, f, x, targets, w), on("cpu:0", f, x, targets, w), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_pooling_twice_differentiated(padding, cuda):
     x = np.random.default_rng(8).permutation(2 * 7 * 9 * 3).reshape(2, 7, 9, 3).astype("float32")

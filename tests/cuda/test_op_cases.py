@@ -46,7 +46,7 @@ def kernels_of(cuda, function, inputs):
 #: What other files here run by name.
 ELSEWHERE = {
     *(f"{kind}_sequence{part}" for kind in ("simple", "lstm", "gru", "gru_before") for part in ("", "_grad")),
-    "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "random_bits", "random_integers",
+    "softmax_crossentropy_both", "sparse_softmax_crossentropy_both", "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "random_bits", "random_integers",
     "random_normal", "random_truncated_normal", "random_uniform", "segment_reduce", "segment_order", "nonzero_rows",
 }  # fmt: skip
 
