@@ -22,6 +22,7 @@
 #define __grid_constant__
 #define __noinline__
 #define HB_UNROLL
+#define HB_UNROLL_BY(n)
 #define HB_UNROLL_NOT
 #define HB_DYNAMIC_SHARED(name) unsigned char* const name = ::hb::emulate::dynamic_shared()
 

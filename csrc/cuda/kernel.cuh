@@ -57,6 +57,8 @@ void launch(dim3 grid, dim3 block, void* stream, void (*kernel)(P...), A... args
 }
 #define HB_UNROLL _Pragma("unroll")
 #define HB_UNROLL_NOT _Pragma("unroll 1")
+#define HB_UNROLL_BY(n) HB_PRAGMA(unroll n)
+#define HB_PRAGMA(text) _Pragma(#text)
 #define HB_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 inline void fill_zero(void* memory, size_t bytes, void* stream) {
   if (bytes == 0) return;
@@ -90,13 +92,6 @@ inline dim3 blocks_for(int64_t n, int threads = kThreads) {
   const int64_t blocks = (n + threads - 1) / threads;
   return dim3(unsigned(blocks < 1 ? 1 : blocks > 65535 * 16 ? 65535 * 16 : blocks));
 }
-
-#ifdef HB_EMULATE
-#define HB_UNROLL(n)
-#else
-#define HB_PRAGMA(text) _Pragma(#text)
-#define HB_UNROLL(n) HB_PRAGMA(unroll n)
-#endif
 
 // for (int64_t i : every element of [0, n) that is this thread's)
 #define HB_EACH(i, n)                                              \

@@ -87,7 +87,7 @@ __device__ void multiply_rows(Shared& m, const Rows<T> a, const Rows<T> b,
       m.in.b[t / kDepth][t % kDepth] = b.at(t / kDepth, d0 + t % kDepth);
     }
     __syncthreads();
-    HB_UNROLL(8)
+    HB_UNROLL_BY(8)
     for (int d = 0; d < kDepth; ++d) {
       float x[kEdge], y[kEdge];
       for (int i = 0; i < kEdge; ++i) x[i] = m.in.a[ty + 16 * i][d];
@@ -101,14 +101,14 @@ __device__ void multiply_rows(Shared& m, const Rows<T> a, const Rows<T> b,
 template <int kPieces, class T>
 __device__ void multiply_scores(Shared& m, const Rows<T> x, float (&acc)[kEdge][kEdge * kPieces]) {
   const int tx = tile_x(), ty = tile_y();
-  HB_UNROLL(4)
+  HB_UNROLL_BY(4)
   for (int c = 0; c < kPieces; ++c) {
     if (c * kTile >= x.width) break;
     __syncthreads();
     for (int t = threadIdx.x; t < kTile * kTile; t += kThreads)
       m.piece[t / kTile][t % kTile] = x.at(t / kTile, c * kTile + t % kTile);
     __syncthreads();
-    HB_UNROLL(8)
+    HB_UNROLL_BY(8)
     for (int k = 0; k < kTile; ++k) {
       float p[kEdge], y[kEdge];
       for (int i = 0; i < kEdge; ++i) p[i] = m.scores[ty + 16 * i][k];

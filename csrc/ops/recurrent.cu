@@ -111,7 +111,7 @@ __device__ void multiply(T (&acc)[kRows][kGates], const A& a, int64_t depth, con
       part[k][c] = value;
     }
     __syncthreads();
-    HB_UNROLL(8)
+    HB_UNROLL_BY(8)
     for (int k = 0; k < kDepth; ++k) {
       T y[kGates];
       for (int g = 0; g < kGates; ++g) y[g] = part[k][g * kUnits + tx];

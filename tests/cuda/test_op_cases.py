@@ -45,9 +45,11 @@ def kernels_of(cuda, function, inputs):
 
 #: What other files here run by name.
 ELSEWHERE = {
-    *(f"{kind}_sequence{part}" for kind in ("simple", "lstm", "gru", "gru_before") for part in ("", "_grad")),
-    "softmax_crossentropy_both", "sparse_softmax_crossentropy_both", "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "random_bits", "random_integers",
-    "random_normal", "random_truncated_normal", "random_uniform", "segment_reduce", "segment_order", "nonzero_rows",
+    *(f"{k}_sequence{part}" for k in ("simple", "lstm", "gru", "gru_before") for part in ("", "_grad")),
+    *(f"{kind}softmax_crossentropy_both" for kind in ("", "sparse_")),
+    "batch_norm_grad", "batch_norm_train", "dropout", "max_pool_pick", "nonzero_rows", "random_bits",
+    "random_integers", "random_normal", "random_truncated_normal", "random_uniform", "segment_order",
+    "segment_reduce",
 }  # fmt: skip
 
 
