@@ -218,6 +218,10 @@ class MultiHeadAttention(Layer):
         if key is None:
             key = value
         output_mask = query_mask if query_mask is not None else get_keras_mask(query)
+        causal = {}
+        if use_causal_mask and self._is_plain(query, training, return_attention_scores):
+            # told to the kernel, which skips what is not seen
+            causal, use_causal_mask = {"is_causal": True}, False
         attention_mask = self._compute_attention_mask(
             query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
         )
@@ -229,7 +233,7 @@ class MultiHeadAttention(Layer):
                 self._value_dense(value),
             )
         outputs, scores = self._compute_attention(
-            query, key, value, attention_mask, training, return_attention_scores
+            query, key, value, attention_mask, training, return_attention_scores, **causal
         )
         if gate is not None:
             outputs = outputs * gate
@@ -237,6 +241,12 @@ class MultiHeadAttention(Layer):
         if output_mask is not None:
             set_keras_mask(outputs, output_mask)
         return (outputs, scores) if return_attention_scores else outputs
+
+    def _is_plain(self, query, training, return_attention_scores):
+        """Whether attention will be `ops.dot_product_attention`, not a subclass's own."""
+        own = type(self)._compute_attention is MultiHeadAttention._compute_attention
+        drops = self._dropout > 0.0 and training
+        return own and len(query.shape) == 3 and not drops and not return_attention_scores
 
     def _compute_attention(
         self,
@@ -246,6 +256,7 @@ class MultiHeadAttention(Layer):
         attention_mask=None,
         training=None,
         return_attention_scores=False,
+        is_causal=False,
     ):
         """Attention of the projected inputs (B, T, N, H): (outputs, scores or None)."""
         if attention_mask is not None:
@@ -256,7 +267,12 @@ class MultiHeadAttention(Layer):
         drops = self._dropout > 0.0 and training
         if len(query.shape) == 4 and not drops and not return_attention_scores:
             outputs = ops.dot_product_attention(
-                query, key, value, mask=attention_mask, scale=1.0 / math.sqrt(self._key_dim)
+                query,
+                key,
+                value,
+                mask=attention_mask,
+                scale=1.0 / math.sqrt(self._key_dim),
+                is_causal=is_causal,
             )
             return outputs, None
         key, value = self._share_heads(key, value)

@@ -482,6 +482,30 @@ def test_attention_masks():
     )
 
 
+def test_a_causal_order_beside_a_mask_and_in_a_subclass():
+    class Own(layers.MultiHeadAttention):
+        def _compute_attention(
+            self, query, key, value, attention_mask=None, training=None,
+            return_attention_scores=False,
+        ):  # fmt: skip
+            seen.append(np.asarray(attention_mask))
+            return super()._compute_attention(query, key, value, attention_mask, training, True)
+
+    r, seen = np.random.default_rng(0), []
+    x, mask = r.standard_normal((2, 9, 8)).astype("float32"), r.random((2, 9, 9)) > 0.6
+    layer, own = layers.MultiHeadAttention(2, 4), Own(2, 4)
+    layer.build(x.shape, x.shape)
+    own.build(x.shape, x.shape)
+    own.set_weights(layer.get_weights())
+    for kwargs in ({}, {"attention_mask": mask}):
+        y = layer(x, x, use_causal_mask=True, **kwargs)
+        np.testing.assert_allclose(
+            y, own(x, x, use_causal_mask=True, **kwargs), rtol=1e-4, atol=1e-6
+        )
+    np.testing.assert_array_equal(seen[0][0], np.tril(np.ones((9, 9), bool)))
+    np.testing.assert_array_equal(seen[1], mask & np.tril(np.ones((9, 9), bool)))
+
+
 def test_lambda_is_saved_by_name_only():
     layer = layers.Lambda(lambda x: x + 1.0)
     np.testing.assert_array_equal(layer(ones(1)), [2.0])
