@@ -130,7 +130,8 @@ class Tensor(TensorLike):
 
     def numpy(self) -> np.ndarray:
         """Copy of the values as a NumPy array (bfloat16: see `convert_to_numpy`)."""
-        return np.array(self._view())
+        a = self.core.copy()
+        return _from_bits(a) if self.dtype == "bfloat16" else a
 
     def __array__(self, dtype=None, copy=None):
         a = self._view()

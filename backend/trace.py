@@ -67,6 +67,7 @@ class Concrete:
                     self._leaves.append((False, x))
             graph.outputs = list(outputs)
         self._structure = tree.map_structure(lambda x: None, out)
+        self._is_single = self._structure is None and self._leaves[0][0]
         _separate_state(graph)
         self.graph = graph
         self.variables = list(graph.state)
@@ -74,6 +75,8 @@ class Concrete:
 
     def pack(self, outputs):
         """Program outputs in the structure that the function returned."""
+        if self._is_single:
+            return outputs[0]
         flat = [outputs[x] if is_output else x for is_output, x in self._leaves]
         return tree.pack_sequence_as(self._structure, flat)
 
@@ -83,6 +86,13 @@ class Concrete:
         for v in self.variables:
             v._version += 1
         return self.pack([Tensor(c) for c in outputs])
+
+    def run_arrays(self, arrays):
+        """As `run` on C-contiguous NumPy arrays of the right dtypes, without looking at them first."""
+        outputs = _guarded(self.program.run_arrays, arrays)
+        for v in self.variables:
+            v._version += 1
+        return Tensor(outputs[0]) if self._is_single else self.pack([Tensor(c) for c in outputs])
 
     def run_numpy(self, arrays):
         """As `run` on C-contiguous NumPy arrays of the right dtypes, without copies; returns arrays."""

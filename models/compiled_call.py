@@ -18,6 +18,7 @@ from hornbeam.layers.calling import get_keras_mask
 from hornbeam.layers.core.lambda_layer import Lambda
 
 _MAX_PROGRAMS = 64
+_AS_THEY_ARE = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8")))
 
 
 class CompiledCall:
@@ -32,7 +33,8 @@ class CompiledCall:
         self._model = model
         self._call = call
         self._layers: list | None = None
-        self._changes: tuple | None = None
+        self._attributes: list[dict] = []  # of the layers
+        self._changes: list | None = None
         self._suits = False
         self._programs: dict = {}
 
@@ -51,16 +53,19 @@ class CompiledCall:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.clear()
             self._programs[key] = program
+        if type(x) is np.ndarray and x.dtype in _AS_THEY_ARE and x.flags.c_contiguous:
+            return program.run_arrays([x])
         return program.run([x])
 
     def _unchanged(self) -> bool:
         """Whether the model suits, as its layers are now."""
         if self._layers is not None:
-            if tuple(layer.__dict__["_changes"] for layer in self._layers) == self._changes:
+            if [a["_changes"] for a in self._attributes] == self._changes:
                 return self._suits
         self._programs.clear()
         self._layers = self._model._flatten_layers()
-        self._changes = tuple(layer.__dict__["_changes"] for layer in self._layers)
+        self._attributes = [layer.__dict__ for layer in self._layers]
+        self._changes = [a["_changes"] for a in self._attributes]
         self._suits = not self._model.run_eagerly and all(map(_is_ours, self._layers))
         return self._suits
 
@@ -77,7 +82,7 @@ class CompiledCall:
             self._suits = False
             return None
         # what the first call itself changes (a layer that is built) is no change any more
-        self._changes = tuple(layer.__dict__["_changes"] for layer in self._layers)
+        self._changes = [a["_changes"] for a in self._attributes]
         return program
 
 

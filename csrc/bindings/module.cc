@@ -36,6 +36,15 @@ const char* numpy_code(DType t) {
   return codes[int(t)];
 }
 
+// Made once for each: looking a code up takes NumPy longer than making an array.
+const py::dtype& numpy_dtype(DType t) {
+  static py::dtype* made[hb::kNumDTypes] = {};
+  py::dtype*& d = made[int(t)];
+  if (d == nullptr) d = new py::dtype(numpy_code(t));
+  return *d;
+}
+std::vector<py::ssize_t> numpy_shape(const TensorSpec& s) { return {s.shape, s.shape + s.rank}; }
+
 TensorSpec make_spec(const std::string& dtype, const std::vector<int64_t>& shape) {
   if (shape.size() > size_t(hb::kMaxRank))
     hb::fail("tensor: expected at most %d dimensions, got %d", hb::kMaxRank, int(shape.size()));
@@ -84,10 +93,17 @@ py::array to_numpy(const Tensor& tensor, bool writable) {
   const Tensor t = tensor.device().is_host() ? tensor : tensor.to(hb::host_device());
   auto* keep = new std::shared_ptr<hb::Buffer>(t.buffer);
   py::capsule owner(keep, [](void* p) { delete static_cast<std::shared_ptr<hb::Buffer>*>(p); });
-  py::array a(py::dtype(numpy_code(t.spec.dtype)),
-              std::vector<py::ssize_t>(t.spec.shape, t.spec.shape + t.spec.rank), t.data(), owner);
+  py::array a(numpy_dtype(t.spec.dtype), numpy_shape(t.spec), t.data(), owner);
   if (!writable)
     py::detail::array_proxy(a.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return a;
+}
+
+// NumPy array with memory of its own.
+py::array to_numpy_copy(const Tensor& tensor) {
+  const Tensor t = tensor.device().is_host() ? tensor : tensor.to(hb::host_device());
+  py::array a(numpy_dtype(t.spec.dtype), numpy_shape(t.spec));
+  if (const size_t bytes = t.bytes()) memcpy(a.mutable_data(), t.data(), bytes);
   return a;
 }
 
@@ -250,8 +266,8 @@ std::vector<Tensor> run_batches(
   return result;
 }
 
-// Runs on NumPy arrays without copies; returns NumPy arrays that own their memory.
-std::vector<py::array> run_numpy(Program& program, const std::vector<py::array>& arrays) {
+// Runs on NumPy arrays without copies.
+std::vector<Tensor> run_arrays(Program& program, const std::vector<py::array>& arrays) {
   if (int(arrays.size()) != program.num_inputs())
     hb::fail("program: expected %d inputs, got %d", program.num_inputs(), int(arrays.size()));
   std::vector<const void*> in;
@@ -279,8 +295,13 @@ std::vector<py::array> run_numpy(Program& program, const std::vector<py::array>&
     py::gil_scoped_release nogil;
     program.run_into(in.data(), out.data());
   }
+  return results;
+}
+
+// As run_arrays; returns NumPy arrays that own their memory.
+std::vector<py::array> run_numpy(Program& program, const std::vector<py::array>& arrays) {
   std::vector<py::array> arrays_out;
-  for (const Tensor& t : results) arrays_out.push_back(to_numpy(t, true));
+  for (const Tensor& t : run_arrays(program, arrays)) arrays_out.push_back(to_numpy(t, true));
   return arrays_out;
 }
 
@@ -309,6 +330,7 @@ PYBIND11_MODULE(_core, m) {
           "to",
           [](const Tensor& t, const std::string& device) { return t.to(hb::find_device(device)); },
           py::call_guard<py::gil_scoped_release>())
+      .def("copy", &to_numpy_copy, "The values as a NumPy array of its own.")
       .def("array", &to_numpy, py::arg("writable") = false,
            "The values as a NumPy array without a copy (bfloat16: its bits as uint16).");
 
@@ -328,6 +350,7 @@ PYBIND11_MODULE(_core, m) {
       .def(
           "run", [](Program& p, const std::vector<Tensor>& inputs) { return p.run(inputs); },
           py::call_guard<py::gil_scoped_release>())
+      .def("run_arrays", &run_arrays)
       .def("run_numpy", &run_numpy)
       .def("run_batches", &run_batches)
       .def_property_readonly("arena_bytes", &Program::arena_bytes)

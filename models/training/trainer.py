@@ -509,9 +509,7 @@ class Trainer(CompiledSteps):
             batch_size, verbose, callbacks: as in `fit`.
             steps: number of batches; default all.
         """
-        predictor = self._predictor
-        if predictor is None:
-            predictor = self.__dict__["_predictor"] = Predictor(self)
+        predictor = self._own_predictor()
         if not verbose and callbacks is None and steps is None:
             outputs = predictor.small(x, batch_size)
             if outputs is not None:
@@ -519,6 +517,11 @@ class Trainer(CompiledSteps):
         if x is None:
             raise ValueError(f"{type(self).__name__}.predict: x is missing")
         return predictor.predict(x, batch_size, verbose, steps, callbacks)
+
+    def _own_predictor(self):
+        if self._predictor is None:
+            self.__dict__["_predictor"] = Predictor(self)
+        return self._predictor
 
     # -- single batches ----------------------------------------------------------------------
 
@@ -545,8 +548,13 @@ class Trainer(CompiledSteps):
 
     def predict_on_batch(self, x):
         """Outputs for one batch, as NumPy arrays."""
+        function = self.make_predict_function()
+        if function is self._functions.get(("predict", False)) and isinstance(x, np.ndarray):
+            outputs = self._own_predictor().small(x, len(x) if x.ndim else None)
+            if outputs is not None:
+                return outputs
         data = pack_x_y_sample_weight(unpack_x_y_sample_weight(as_batch((x,)))[0])
-        return tree.map_structure(backend.convert_to_numpy, self.make_predict_function()(data))
+        return tree.map_structure(backend.convert_to_numpy, function(data))
 
     def _in_order(self, logs):
         """Values of logs: metrics in their order, others by name; a single one as it is."""

@@ -602,3 +602,20 @@ def test_single_batches_follow_changes_of_the_model():
     inner.trainable = True
     model.train_on_batch(x, y)
     assert not np.array_equal(inner.kernel, before)
+
+
+def test_prediction_of_one_batch_goes_by_a_function_of_the_users():
+    class Twice(keras.Sequential):
+        def make_predict_function(self, force=False):
+            inner = super().make_predict_function(force)
+            self.predict_function = lambda data: inner(data) * 2.0
+            return self.predict_function
+
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    twice = Twice([keras.Input((3,)), keras.layers.Dense(2)])
+    twice.set_weights(plain.get_weights())
+    for x in (np.ones((1, 3), "float32"), np.ones((40, 3)), np.ones((4, 6), "float32")[:, ::2]):
+        y = plain.predict_on_batch(x)
+        assert type(y) is np.ndarray and y.dtype == "float32" and y.flags.writeable
+        np.testing.assert_allclose(y, plain(x), rtol=1e-6)
+        np.testing.assert_allclose(twice.predict_on_batch(x), 2 * y, rtol=1e-6)
