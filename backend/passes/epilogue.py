@@ -1,7 +1,12 @@
-"""Matmul and convolution take transposes, bias and ReLU into themselves.
+"""Matmul and convolution take transposes and the element-wise work behind them into themselves.
 
-Before: t = transpose(w); y = relu(matmul(x, t) + b)
-After:  y = matmul(x, w, b, transpose_b=1, activation="relu")
+Before: y = relu(conv(x, w) * scale + bias + skip)
+After:  y = conv(x, w, scale, bias, skip, epilogue=("scale", "bias", "residual"), activation="relu")
+
+What a product can do before it is stored (in this order, each at most once): times a vector of one
+number per column, plus such a vector, plus a tensor of its shape, ReLU, and zero where the output
+of an earlier ReLU is not positive (that ReLU's gradient). So batch normalisation with given
+statistics, biases, skip connections and ReLU cost no pass over memory.
 
 The gradient of max pooling takes the gradient of a ReLU before it.
 
@@ -11,38 +16,46 @@ After:  dx = max_pool_grad(x, y, dy, activation="relu")
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hornbeam.backend.graph import Graph
 from hornbeam.backend.passes.rewrite import Rewrite, uses
+from hornbeam.backend.passes.simplify import _scalar
 
-_PRODUCERS = ("matmul", "conv")
+_PRODUCERS = ("matmul", "conv", "conv_grad_input")
+_OPERANDS = ("scale", "bias", "residual", "mask")  # as the kernels take them
+
+
+class _Info(NamedTuple):
+    """What is known of a value of the new graph."""
+
+    single: bool  # its old value is used once
+    stored: bool  # it is in memory anyway: a cluster cannot keep it to itself
+    position: int
 
 
 def run(graph: Graph) -> Graph:
     rewrite = Rewrite(graph)
     count = uses(graph)
-    single: dict = {}  # new value -> True if its old value is used once
+    stored = {v for node in graph.nodes if not node.op.elementwise for v in node.inputs}
+    stored.update(graph.outputs, graph.state.values())
+    info: dict = {}
 
     def visit(node, inputs):
-        out = None
-        if node.op.name == "matmul":
-            out = _absorb_transposes(rewrite, node, inputs)
-        elif node.op.name == "add":
-            out = _absorb_bias(rewrite, node, inputs, single)
-        elif node.op.name == "maximum":
-            out = _absorb_relu(rewrite, node, inputs, single)
-        elif node.op.name == "where":
-            out = _absorb_relu_gradient(rewrite, inputs, single)
+        rule = _RULES.get(node.op.name)
+        out = rule(rewrite, node, inputs, info) if rule is not None else None
         if out is None:
             out = rewrite.copy(node, inputs)
-        single.update(
-            (new, count.get(old) == 1) for old, new in zip(node.outputs, out, strict=True)
-        )
+        for old, new in zip(node.outputs, out, strict=True):
+            info[new] = _Info(
+                count.get(old) == 1, old in stored or not new.node.op.elementwise, len(info)
+            )
         return out
 
     return rewrite.run(visit)
 
 
-def _absorb_transposes(rewrite, node, inputs):
+def _absorb_transposes(rewrite, node, inputs, info):
     inputs, attrs, changed = list(inputs), dict(node.attrs), False
     for i, flag in enumerate(("transpose_a", "transpose_b")):
         source = inputs[i].node
@@ -57,56 +70,140 @@ def _absorb_transposes(rewrite, node, inputs):
     return rewrite.copy(node, tuple(inputs), attrs) if changed else None
 
 
-def _is_producer(value, single):
+def _operands(node) -> dict:
+    names = node.attrs.get("epilogue", _OPERANDS[1:2] if len(node.inputs) > 2 else ())
+    return dict(zip(names, node.inputs[2:], strict=True))
+
+
+def _has_relu(node) -> bool:
+    return node.attrs.get("activation", "linear") != "linear"
+
+
+def _is_open(value, out, info) -> bool:
+    """Whether more can be done to a product: nobody else uses it, and it ends without ReLU."""
     node = value.node
     return (
         node.op.name in _PRODUCERS
-        and single.get(value, False)
-        and node.attrs.get("activation", "linear") == "linear"
+        and value in info
+        and info[value].single
+        and value.shape == out.shape
+        and value.dtype in ("float32", "float64")
+        and not _has_relu(node)
+        and "mask" not in node.attrs.get("epilogue", ())
     )
 
 
-def _absorb_bias(rewrite, node, inputs, single):
-    for y, b in (inputs, inputs[::-1]):
-        if not _is_producer(y, single) or len(y.node.inputs) != 2:
-            continue
-        n = y.shape[-1]
-        if y.shape != node.outputs[0].shape or b.dtype != y.dtype or b.size != n:
-            continue
-        if not b.shape or b.shape[-1] != n:
-            continue
-        if y.dtype not in ("float32", "float64"):
-            continue
-        if b.shape != (n,):
-            from hornbeam.backend.registry import reshape
+def _rebuilt(rewrite, value, operands, **attrs):
+    """The product with other operands of its epilogue, or None if its device does not take them.
 
-            b = rewrite.new.add(reshape, (b,), {"shape": (n,)}, where=node.where).outputs[0]
-        # the bias may be newer than the matmul: the joined node stands here, where both are known
-        return rewrite.copy(y.node, (*y.node.inputs, b))
+    An operand may be newer than the product: the new node stands where all are known.
+    """
+    node = value.node
+    names = tuple(n for n in _OPERANDS if n in operands)
+    simple = names in ((), ("bias",)) and node.op.name != "conv_grad_input"
+    if not simple and node.device is not None and not node.device.startswith("cpu"):
+        return None
+    attrs = {k: v for k, v in node.attrs.items() if k != "epilogue"} | attrs
+    if names not in ((), ("bias",)):
+        attrs["epilogue"] = names
+    return rewrite.copy(node, (*node.inputs[:2], *(operands[n] for n in names)), attrs)
+
+
+def _is_vector(x, y) -> bool:
+    """Whether x holds one number for each column of y."""
+    n = y.shape[-1] if y.shape else 0
+    return x.dtype == y.dtype and x.size == n and x.shape[-1:] == (n,)
+
+
+def _vector(rewrite, x, y, where):
+    from hornbeam.backend.registry import reshape
+
+    if len(x.shape) == 1:
+        return x
+    return rewrite.new.add(reshape, (x,), {"shape": (x.size,)}, where=where).outputs[0]
+
+
+def _apply(rewrite, name, operands, where):
+    from hornbeam.backend.registry import REGISTRY
+
+    return rewrite.new.add(REGISTRY[name], operands, {}, where=where).outputs[0]
+
+
+def _absorb_sum(rewrite, node, inputs, info):
+    out = node.outputs[0]
+    subtract = node.op.name == "subtract"
+    pairs = [inputs] if subtract else [inputs, inputs[::-1]]
+    for y, x in pairs:
+        if not _is_open(y, out, info) or not _is_vector(x, y):
+            continue
+        operands = _operands(y.node)
+        x = _vector(rewrite, x, y, node.where)
+        if "bias" in operands:
+            x = _apply(rewrite, node.op.name, (operands["bias"], x), node.where)
+        elif subtract:
+            x = _apply(rewrite, "negative", (x,), node.where)
+        return _rebuilt(rewrite, y, operands | {"bias": x})
+    if subtract:
+        return None
+    # the later product, so that it moves little
+    pairs.sort(key=lambda pair: info[pair[0]].position if pair[0] in info else -1, reverse=True)
+    for y, x in pairs:
+        if not _is_open(y, out, info) or x.shape != y.shape or x.dtype != y.dtype:
+            continue
+        operands = _operands(y.node)
+        if "residual" in operands or (x in info and not info[x].stored) or x is y:
+            continue
+        return _rebuilt(rewrite, y, operands | {"residual": x})
     return None
 
 
-def _absorb_relu(rewrite, node, inputs, single):
-    from hornbeam.backend.passes.simplify import _scalar
+def _absorb_scale(rewrite, node, inputs, info):
+    for y, x in (inputs, inputs[::-1]):
+        if not _is_open(y, node.outputs[0], info) or not _is_vector(x, y):
+            continue
+        operands = _operands(y.node)
+        if "residual" in operands:
+            continue
+        x = _vector(rewrite, x, y, node.where)
+        for name in ("scale", "bias"):
+            if name in operands:
+                operands[name] = _apply(rewrite, "multiply", (operands[name], x), node.where)
+        return _rebuilt(rewrite, y, {"scale": x} | operands)
+    return None
 
+
+def _absorb_relu(rewrite, node, inputs, info):
     for y, zero in (inputs, inputs[::-1]):
-        if not _is_producer(y, single) or y.dtype not in ("float32", "float64"):
-            continue
-        if y.shape == node.outputs[0].shape and _scalar(zero) == 0:
-            return rewrite.copy(y.node, y.node.inputs, y.node.attrs | {"activation": "relu"})
+        if _is_open(y, node.outputs[0], info) and _scalar(zero) == 0:
+            return _rebuilt(rewrite, y, _operands(y.node), activation="relu")
     return None
 
 
-def _absorb_relu_gradient(rewrite, inputs, single):
-    from hornbeam.backend.passes.simplify import _scalar
+def _absorb_mask(rewrite, node, inputs, info):
+    """The gradient of a ReLU: where(its output > 0, dy, 0)."""
+    condition, y, zero = inputs
+    if condition.node.op.name != "greater" or _scalar(zero) != 0:
+        return None
+    mask, bound = condition.node.inputs
+    if y.node.op.name == "max_pool_grad" and mask is y.node.inputs[0] and _scalar(bound) == 0:
+        # an element that attains the maximum is positive where the maximum is
+        if not info[y].single:
+            return None
+        return rewrite.copy(y.node, y.node.inputs, y.node.attrs | {"activation": "relu"})
+    if not _is_open(y, node.outputs[0], info) or _scalar(bound) != 0:
+        return None
+    if mask.shape != y.shape or mask.dtype != y.dtype:
+        return None
+    if mask in info and not info[mask].stored:
+        return None
+    return _rebuilt(rewrite, y, _operands(y.node) | {"mask": mask})
 
-    mask, d, zero = inputs
-    if d.node.op.name != "max_pool_grad" or not single.get(d, False) or _scalar(zero) != 0:
-        return None
-    test = mask.node
-    if test.op.name != "greater" or test.inputs[0] is not d.node.inputs[0]:
-        return None
-    if _scalar(test.inputs[1]) != 0:
-        return None
-    # an element that attains the maximum is positive where the maximum is
-    return rewrite.copy(d.node, d.node.inputs, d.node.attrs | {"activation": "relu"})
+
+_RULES = {
+    "matmul": _absorb_transposes,
+    "add": _absorb_sum,
+    "subtract": _absorb_sum,
+    "multiply": _absorb_scale,
+    "maximum": _absorb_relu,
+    "where": _absorb_mask,
+}

@@ -20,7 +20,8 @@ HB_KERNELS_BEGIN
 template <class T, class S>
 class ConvPacked final : public ConvKernel {
  public:
-  ConvPacked(const ConvShape& shape, Prepare& p) : s_(shape), x_(channels_of<T>(shape)) {
+  ConvPacked(const ConvShape& shape, Prepare& p)
+      : s_(shape), x_(channels_of<T>(shape)), epilogue_(p, 2) {
     patches_.plan(x_, true);
     const S* w = static_cast<const S*>(p.constants[1]);
     num_gemms_ = w ? s_.groups : 1;
@@ -32,7 +33,6 @@ class ConvPacked final : public ConvKernel {
       if (w) gemm_[g].pack_constant_b(filter(w, g));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }
-    has_bias_ = p.num_inputs > 2;
     image_offset_ = round_up(int64_t(p.scratch_bytes), 64);
     p.scratch_bytes = size_t(image_offset_ + patches_.scratch_bytes());
   }
@@ -41,7 +41,7 @@ class ConvPacked final : public ConvKernel {
   void run(const Call& call) const override {
     const S* x = static_cast<const S*>(call.inputs[0]);
     const S* w = static_cast<const S*>(call.inputs[1]);
-    const S* bias = has_bias_ ? static_cast<const S*>(call.inputs[2]) : nullptr;
+    const Epilogue<S> epilogue = epilogue_.of<S>(call);
     S* y = static_cast<S*>(call.outputs[0]);
     for (int64_t g = 0; g < s_.groups; ++g) {
       const Gemm<T>& gemm = gemm_[num_gemms_ > 1 ? g : 0];
@@ -49,7 +49,7 @@ class ConvPacked final : public ConvKernel {
         gemm.run(
             [&](int64_t) {
               return product(a, filter(w, g), y + g * s_.og, PlainRows{s_.o},
-                             bias ? bias + g * s_.og : nullptr, s_.relu);
+                             epilogue.columns(g * s_.og));
             },
             false, call.scratch);
       };
@@ -71,15 +71,15 @@ class ConvPacked final : public ConvKernel {
 
   ConvShape s_, x_;
   ImagePatches<X> patches_;
+  EpilogueInputs epilogue_;
   int64_t num_gemms_, image_offset_;
-  bool has_bias_;
   Gemm<T>* gemm_;
 };
 
 template <class T, class S>
 class ConvDepthwise final : public ConvKernel {
  public:
-  ConvDepthwise(const ConvShape& s, Prepare& p) : n_(s.n), has_bias_(p.num_inputs > 2) {
+  ConvDepthwise(const ConvShape& s, Prepare& p) : n_(s.n), epilogue_(p, 2) {
     spread_.plan(s.groups, s.cg, s.og);
     samples_ = spread_.samples(n_, s.in_size()), pixels_ = s.in_size(), c_ = s.c;
     gather_.plan(s, false, s.o, s.cg);
@@ -94,14 +94,14 @@ class ConvDepthwise final : public ConvKernel {
         x = static_cast<const S*>(call.scratch);
       }
       gather_.run(count, x, static_cast<const S*>(call.inputs[1]),
-                  has_bias_ ? static_cast<const S*>(call.inputs[2]) : nullptr,
+                  epilogue_.of<S>(call).elements(n * gather_.result_size()),
                   static_cast<S*>(call.outputs[0]) + n * gather_.result_size());
     }
   }
 
  private:
   int64_t n_, samples_, pixels_, c_;
-  bool has_bias_;
+  EpilogueInputs epilogue_;
   Spread<S> spread_;
   DepthwiseGather<T, S> gather_;
 };

@@ -17,7 +17,6 @@ namespace {
 struct ConvShape {
   int64_t n, c, o, groups, cg, og;  // cg, og: channels per group
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], lo[3];
-  bool relu;
 
   // x, w, y: specs of the forward convolution's tensors.
   ConvShape(const TensorSpec& x, const TensorSpec& w, const TensorSpec& y, const Attrs& attrs) {
@@ -46,13 +45,6 @@ struct ConvShape {
         w.shape[w.rank - 1] != o || y.shape[0] != n)
       fail("channels, filters and groups do not match");
     cg = c / groups, og = o / groups;
-    relu = false;
-    if (attr_has(attrs, "activation")) {
-      const char* name = attr_str(attrs, "activation");
-      relu = strcmp(name, "relu") == 0;
-      if (!relu && strcmp(name, "linear") != 0)
-        fail("expected activation linear or relu, got %s", name);
-    }
   }
 
   int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }

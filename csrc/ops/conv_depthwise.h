@@ -73,9 +73,9 @@ class Spread {
   Bits first_[kLanes<Bits>] = {};
 };
 
-// y[n, p, ch] = activation(sum_tap x[n, at(p, tap), ch] * w[tap, ch] + bias[ch]), where at() is a
-// table per axis of source coordinates, -1 outside. It serves the forward pass and the gradient to
-// the input, four positions and two vectors of channels at a time.
+// y[n, p, ch] = epilogue(sum_tap x[n, at(p, tap), ch] * w[tap, ch]), where at() is a table per axis
+// of source coordinates, -1 outside. It serves the forward pass and the gradient to the input, four
+// positions and two vectors of channels at a time.
 template <class T, class S>
 class DepthwiseGather {
  public:
@@ -83,7 +83,7 @@ class DepthwiseGather {
   // from the last to the first, so that their places ascend; with depth > 1 the filter is expected
   // in that order.
   void plan(const ConvShape& s, bool gradient, int64_t channels, int64_t depth) {
-    c_ = channels, relu_ = s.relu && !gradient;
+    c_ = channels;
     depth_ = depth, reverse_ = gradient && depth == 1;
     skip_ = gradient && s.stride[2] > 1;
     zeros_.allocate(c_);
@@ -114,7 +114,7 @@ class DepthwiseGather {
   // of rows that two vectors of channels at a time go through: what neighbouring rows and taps
   // share is then read from L1.
   template <class Out>
-  void run(int64_t samples, const S* x, const S* w, const S* bias, Out* y) const {
+  void run(int64_t samples, const S* x, const S* w, const Epilogue<S>& epilogue, Out* y) const {
     const int64_t row_bytes = max64(1, src_[2] * c_ * int64_t(sizeof(S)));
     const int64_t fit = depth_ > 1 ? int64_t(l2_bytes()) / 4 / row_bytes : 1;
     const int64_t rows = max64(1, min64(dst_[1], fit)), bands = ceil_div(dst_[1], rows);
@@ -123,7 +123,6 @@ class DepthwiseGather {
       const int64_t d = task / bands % dst_[0], n = task / bands / dst_[0];
       const int64_t h0 = task % bands * rows, h1 = min64(dst_[1], h0 + rows);
       const S* image = x + n * src_[0] * src_[1] * src_[2] * c_;
-      Out* out = y + (n * dst_[0] + d) * dst_[1] * dst_[2] * c_;
       for (int64_t first = 0; first < c_; first += channels)
         for (int64_t h = h0; h < h1; ++h)
           for (int64_t from = 0; from < dst_[2]; from += kPositions) {
@@ -132,7 +131,8 @@ class DepthwiseGather {
             const int64_t* at[kPositions];
             for (int i = 0; i < kPositions; ++i) at[i] = positions(p + i);
             const bool inside = inside_.get()[from / kPositions];
-            const Place<Out> place{image, w, bias, out + (h * dst_[2] + p) * c_, at, count, d, h};
+            const int64_t to = (((n * dst_[0] + d) * dst_[1] + h) * dst_[2] + p) * c_;
+            const Place<Out> place{image, w, y + to, epilogue.elements(to), at, count, d, h};
             const int64_t end = min64(c_, first + channels);
             int64_t c0 = first;
             for (; c0 + 2 * L <= end; c0 += 2 * L)
@@ -184,8 +184,9 @@ class DepthwiseGather {
   }
   template <class Out>
   struct Place {
-    const S *image, *w, *bias;
+    const S *image, *w;
     Out* out;                  // at the first position
+    Epilogue<S> epilogue;      // likewise
     const int64_t* const* at;  // [positions][filter width]
     int count;
     int64_t d, h;
@@ -223,9 +224,8 @@ class DepthwiseGather {
       if (i >= q.count) break;
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) {
-        Vec<T> y = acc[i][v];
-        if (q.bias) y += load_as<T>(q.bias + c0 + v * L);
-        store_as(q.out + i * c_ + c0 + v * L, relu_ ? (y < Vec<T>{} ? Vec<T>{} : y) : y);
+        const int64_t j = c0 + v * L, at = i * c_ + j;
+        store_as(q.out + at, q.epilogue.template vector<T>(acc[i][v], j, at));
       }
     }
   }
@@ -240,14 +240,13 @@ class DepthwiseGather {
                             v += T(widen(src[q.at[i][k] * c_ + c])) *
                                  T(widen(first_tap(taps)[(reverse_ ? -k : k) * c_ + c]));
                       });
-      if (q.bias) v += widen(q.bias[c]);
-      narrow(relu_ && v < T(0) ? T(0) : v, q.out[i * c_ + c]);
+      narrow(q.epilogue.template scalar<T>(v, c, i * c_ + c), q.out[i * c_ + c]);
     }
   }
 
   int64_t c_ = 0, src_[3] = {}, dst_[3] = {}, kernel_[3] = {};
   int64_t depth_ = 1;
-  bool relu_ = false, reverse_ = false, skip_ = false;
+  bool reverse_ = false, skip_ = false;
   Zeros<int64_t> at_[3];
   Zeros<bool> inside_;
   Zeros<S> zeros_;

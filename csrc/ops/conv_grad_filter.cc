@@ -51,8 +51,7 @@ class ConvGradFilterPacked final : public ConvKernel {
         gemm_.run(
             [&](int64_t) {
               return product(a, pack_matrix<T>(dy + g * s_.og, s_.o, false, positions()),
-                             dw + g * s_.og, PlainRows{s_.o}, static_cast<const S*>(nullptr),
-                             false);
+                             dw + g * s_.og, PlainRows{s_.o});
             },
             false, call.scratch);
       };
@@ -192,8 +191,7 @@ class ConvGradFilterDepthwise final : public ConvKernel {
 class ConvGradFilter {
  public:
   explicit ConvGradFilter(Prepare& p) {
-    ConvShape s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs);
-    s.relu = false;
+    const ConvShape s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs);
 #if HB_VEC_BYTES == 64
     const DType dtype = p.inputs[0].dtype;
     if (dtype == DType::BF16 && ConvGradFilterPairs<bf16>::serves(s)) {

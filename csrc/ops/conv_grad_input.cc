@@ -1,5 +1,6 @@
 // conv_grad_input: dx[n, i, c] = sum_{tap, o : p * stride - lo + tap * dilation = i}
 //                                dy[n, p, o] * w[tap, c, o]; also the transposed convolution.
+// Inputs from the third on: the epilogue (epilogue.h).
 //
 // Positions i of one residue modulo the stride meet the same taps, and p steps by one where i steps
 // by the stride. So dx splits into stride[0] * stride[1] * stride[2] products of dy patches
@@ -17,7 +18,7 @@ HB_KERNELS_BEGIN
 template <class T, class S>
 class ConvGradInputPacked final : public ConvKernel {
  public:
-  ConvGradInputPacked(const ConvShape& shape, Prepare& p) : s_(shape) {
+  ConvGradInputPacked(const ConvShape& shape, Prepare& p) : s_(shape), epilogue_(p, 2) {
     merged_ = s_.groups == 1 && s_.dilation[2] == 1 && s_.stride[2] == 1 ? s_.kernel[2] : 1;
     zeros_.allocate(merged_ * s_.og / kPer + kLanes<T>);
     num_residues_ = s_.stride[0] * s_.stride[1] * s_.stride[2];
@@ -62,6 +63,7 @@ class ConvGradInputPacked final : public ConvKernel {
     const S* dy = static_cast<const S*>(call.inputs[0]);
     const S* w = static_cast<const S*>(call.inputs[1]);
     S* dx = static_cast<S*>(call.outputs[0]);
+    const Epilogue<S> epilogue = epilogue_.of<S>(call);
     for (int64_t i = 0; i < num_residues_; ++i) {
       const Residue& r = residues_[i];
       for (int64_t g = 0; g < s_.groups; ++g) {
@@ -75,8 +77,7 @@ class ConvGradInputPacked final : public ConvKernel {
         r.gemm.run(
             [&](int64_t) {
               return product(PackPatches<T, X>{&q}, filter(w, r, g), dx + g * s_.cg,
-                             GridRows{&r.write, s_.in, s_.c}, static_cast<const S*>(nullptr),
-                             false);
+                             GridRows{&r.write, s_.in, s_.c}, epilogue.columns(g * s_.cg));
             },
             false, call.scratch);
       }
@@ -101,6 +102,7 @@ class ConvGradInputPacked final : public ConvKernel {
   }
 
   ConvShape s_;
+  EpilogueInputs epilogue_;
   int64_t merged_, num_residues_;
   Residue* residues_;
   Zeros<X> zeros_;
@@ -110,7 +112,7 @@ class ConvGradInputPacked final : public ConvKernel {
 template <class T, class S>
 class ConvGradInputDepthwise final : public ConvKernel {
  public:
-  ConvGradInputDepthwise(const ConvShape& s, Prepare& p) : s_(s) {
+  ConvGradInputDepthwise(const ConvShape& s, Prepare& p) : s_(s), epilogue_(p, 2) {
     spread_.plan(s.groups, s.og, s.cg);
     samples_ = spread_.samples(s.n, s.out_size());
     gather_.plan(s, true, s.c, s.og);
@@ -133,7 +135,7 @@ class ConvGradInputDepthwise final : public ConvKernel {
         spread_.run(dy, spread, count * s_.out_size());
         dy = spread;
       }
-      gather_.run(count, dy, w, static_cast<const S*>(nullptr),
+      gather_.run(count, dy, w, epilogue_.of<S>(call).elements(n * gather_.result_size()),
                   static_cast<S*>(call.outputs[0]) + n * gather_.result_size());
     }
   }
@@ -152,6 +154,7 @@ class ConvGradInputDepthwise final : public ConvKernel {
   }
 
   ConvShape s_;
+  EpilogueInputs epilogue_;
   Spread<S> spread_;
   DepthwiseGather<T, S> gather_;
   int64_t samples_;
@@ -161,8 +164,7 @@ class ConvGradInputDepthwise final : public ConvKernel {
 class ConvGradInput {
  public:
   explicit ConvGradInput(Prepare& p) {
-    ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
-    s.relu = false;
+    const ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
     kernel_ = make_winograd(p.inputs[0].dtype, s, p, true);
     if (!kernel_)
       kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s,

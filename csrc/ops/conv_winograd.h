@@ -3,8 +3,8 @@
 //
 //   tiles of the image -> V [panel of MR tiles][N * N][channels / L][MR][L]   (a task, or all)
 //   filters            -> U [panel of 2 L columns][N * N][channels][2 L]      (a run, or prepare)
-//   per panel of U, per block of tiles: N * N products V U -> sums in L2 -> transformed, + bias,
-//   relu -> y
+//   per panel of U, per block of tiles: N * N products V U -> sums in L2 -> transformed,
+//   epilogue -> y
 //
 // Two orders. Many tiles, small U: U of the whole filter first; a task is a block of tiles whose V
 // stays in L2. Few tiles, large U (deep layers): V of all tiles first; a task is a panel of
@@ -56,11 +56,7 @@ template <int M>
 class ConvWinograd final : public ConvKernel {
  public:
   ConvWinograd(const ConvShape& shape, Prepare& p, bool gradient)
-      : s_(shape, gradient),
-        tiles_(s_.n, s_.oh, s_.ow, M),
-        gradient_(gradient),
-        relu_(shape.relu && !gradient),
-        has_bias_(!gradient && p.num_inputs > 2) {
+      : s_(shape, gradient), tiles_(s_.n, s_.oh, s_.ow, M), epilogue_(p, 2), gradient_(gradient) {
     zeros_.allocate(round_up(s_.c, L));
     image_ = {nullptr, s_.n, s_.h, s_.w, s_.c, zeros_.get(), nullptr};
     mr_ = int(ceil_div(tiles_.total, ceil_div(tiles_.total, kMaxRows)));
@@ -110,8 +106,7 @@ class ConvWinograd final : public ConvKernel {
     const float* w = static_cast<const float*>(call.inputs[1]);
     TileImage image = image_;
     image.at(static_cast<const float*>(call.inputs[0]), scratch);
-    const Output out{static_cast<float*>(call.outputs[0]),
-                     has_bias_ ? static_cast<const float*>(call.inputs[2]) : nullptr, relu_};
+    const Output out{static_cast<float*>(call.outputs[0]), epilogue_.of<float>(call)};
     if (by_columns_)
       run_by_columns(image, w, out, scratch);
     else
@@ -129,14 +124,11 @@ class ConvWinograd final : public ConvKernel {
   // Where a vector of outputs goes, and what is done to it.
   struct Output {
     float* y;
-    const float* bias;
-    bool relu;
-    HB_INLINE V bias_at(int64_t column, int64_t n) const {
-      return bias ? load_part(bias + column, n) : V{};
-    }
-    HB_INLINE void put(float* to, V v, V b, int64_t n) const {
-      v += b;
-      store_part(to, relu ? (v < V{} ? V{} : v) : v, n);  // keeps NaN
+    Epilogue<float> epilogue;
+    // Column `column`, element `at` of the output; n of the lanes count.
+    HB_INLINE void put(int64_t at, int64_t column, V v, int64_t n) const {
+      if (n >= L) return store(y + at, epilogue.vector<float>(v, column, at));
+      for (int64_t i = 0; i < n; ++i) y[at + i] = epilogue.scalar<float>(v[i], column + i, at + i);
     }
   };
 
@@ -257,32 +249,33 @@ class ConvWinograd final : public ConvKernel {
       }
     }
     for (int64_t c = 0; c < width; c += L) {
-      const V bias = out.bias_at(col + c, width - c);
       for (int64_t p = first; p < last; ++p) {
         const float* from = sums + (p - first) * kSquare * mr_ * kNr + c;
         const int64_t count = min64(mr_, tiles_.total - p * mr_);
         for (int64_t i = 0; i < count; ++i)
-          store_tile(from + i * kNr, p * mr_ + i, col + c, width - c, bias, out);
+          store_tile(from + i * kNr, p * mr_ + i, col + c, width - c, out);
       }
     }
   }
-  HB_INLINE void store_tile(const float* sums, int64_t tile, int64_t column, int64_t width, V bias,
+  HB_INLINE void store_tile(const float* sums, int64_t tile, int64_t column, int64_t width,
                             const Output& out) const {
     int64_t n, row, col;
     tiles_.at(tile, &n, &row, &col);
     const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
-    float* y = out.y + ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
+    const int64_t first = ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
     both_axes<N, M>([](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
                     [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
                     [&](int a, int b, V t) {
-                      if (a < rows && b < cols) out.put(y + (a * s_.ow + b) * s_.o, t, bias, width);
+                      if (a < rows && b < cols)
+                        out.put(first + (a * s_.ow + b) * s_.o, column, t, width);
                     });
   }
 
   WinogradShape s_;
   TileGrid tiles_;
   TileImage image_;
-  bool gradient_, relu_, has_bias_, by_columns_;
+  EpilogueInputs epilogue_;
+  bool gradient_, by_columns_;
   int mr_;                                         // tiles of a panel
   int64_t panels_, columns_, block_, groups_ = 1;  // panels of tiles, of U; panels of a block
   int64_t slice_, u_slice_;                        // elements of one of a panel's N * N matrices

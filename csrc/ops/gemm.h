@@ -1,6 +1,7 @@
-// The matrix-multiply core: C[M, N] = A[M, K] * B[K, N] (+ bias[N], relu), for matmul and for every
-// convolution. What the operands are is the business of *packers*, functors that copy a piece of
-// an operand into packed panels: a matrix, its transpose, or image patches read in place.
+// The matrix-multiply core: C[M, N] = A[M, K] * B[K, N], for matmul and for every convolution,
+// with an epilogue (epilogue.h) applied while a tile of C is in registers or L1. What the operands
+// are is the business of *packers*, functors that copy a piece of an operand into packed panels: a
+// matrix, its transpose, or image patches read in place.
 //
 // `Keep` says which operand every thread packs whole for itself, once per run: the smaller one. Its
 // tasks are tiles of C, several for each thread, claimed as they come; there is no barrier, and no
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 
 #include "core/kernel.h"
+#include "ops/epilogue.h"
 #include "ops/gemm_kernel.h"
 
 namespace hb::HB_ISA {
@@ -96,12 +98,12 @@ struct Product {
   B b;
   S* c;
   Rows rows;
-  const S* bias;  // [N] or null
-  bool relu;
+  Epilogue<S> epilogue;
 };
 template <class S, class A, class B, class Rows>
-HB_INLINE Product<S, A, B, Rows> product(A a, B b, S* c, Rows rows, const S* bias, bool relu) {
-  return {a, b, c, rows, bias, relu};
+HB_INLINE Product<S, A, B, Rows> product(A a, B b, S* c, Rows rows,
+                                         const Epilogue<S>& epilogue = {}) {
+  return {a, b, c, rows, epilogue};
 }
 
 template <class P>
@@ -373,8 +375,7 @@ class Gemm {
   struct Sink {
     S* c;
     Sum<T>* acc;
-    const S* bias;
-    bool relu;
+    const Epilogue<S>* epilogue;  // or null
   };
   template <class S>
   static constexpr bool kConverts = sizeof(S) != sizeof(Sum<T>);
@@ -385,7 +386,7 @@ class Gemm {
   };
 
   // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
-  // k_first, k_last: where the sum of an element starts and ends (adds to C; bias and relu).
+  // k_first, k_last: where the sum of an element starts and ends (adds to C; epilogue).
   // b_at(j, k, kc, &ldb) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
   template <class A, class BAt, class S>
   void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink<S>& out, const Worker& w,
@@ -412,12 +413,17 @@ class Gemm {
       t.kc = kc;
       t.add = k > k_first;
       const bool last = k + kc == k_last;
-      t.relu = !kConverts<S> && last && out.relu;
+      const Epilogue<S>* e = last ? out.epilogue : nullptr;
+      if constexpr (!kConverts<S>) {
+        t.relu = e && e->relu;
+        t.epilogue = e && !e->simple() ? e : nullptr;
+      }
       for (int64_t j = j0; j < j1; j += kNr) {
         t.b = b_at(j, k, kc, &t.ldb);
         t.n = int(min64(kNr, j1 - j));
         if constexpr (!kConverts<S>) {
-          t.bias = last && out.bias ? out.bias + j : nullptr;
+          t.bias = e && e->bias ? e->bias + j : nullptr;
+          t.column = j;
           t.c = out.c + j;
         }
         const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
@@ -449,31 +455,23 @@ class Gemm {
   HB_INLINE void store_tile(const Sink<S>& out, const Sum<T>* sums, int64_t ld, const int64_t* rows,
                             int64_t j, int m, int n) const {
     for (int r = 0; r < m; ++r)
-      convert_row(sums + r * ld, out.c + rows[r] + j, out.bias ? out.bias + j : nullptr, out.relu,
+      convert_row(sums + r * ld, out.c + rows[r] + j, out.epilogue->columns(j).elements(rows[r]),
                   n);
   }
-  // c[j] = x[j] (+ bias, relu), j < n.
+  // c[j] = x[j] and the epilogue, j < n.
   template <class S>
-  HB_INLINE static void convert_row(const Sum<T>* x, S* c, const S* bias, bool relu, int64_t n) {
+  HB_INLINE static void convert_row(const Sum<T>* x, S* c, const Epilogue<S>& e, int64_t n) {
     constexpr int L = kLanes<Sum<T>>;
     int64_t j = 0;
-    for (; j + L <= n; j += L) {
-      Vec<Sum<T>> v = load(x + j);
-      if (bias) v += load_as<Sum<T>>(bias + j);
-      store_as(c + j, relu ? (v < Vec<Sum<T>>{} ? Vec<Sum<T>>{} : v) : v);
-    }
-    for (; j < n; ++j) {
-      Sum<T> v = x[j];
-      if (bias) v += widen(bias[j]);
-      narrow(relu && v < Sum<T>(0) ? Sum<T>(0) : v, c[j]);
-    }
+    for (; j + L <= n; j += L) store_as(c + j, e.template vector<Sum<T>>(load(x + j), j, j));
+    for (; j < n; ++j) narrow(e.template scalar<Sum<T>>(x[j], j, j), c[j]);
   }
 
   template <class P>
   HB_INLINE auto sink(const P& p, Sum<T>* acc) const {
-    return Sink<Elem<decltype(p.c)>>{p.c, k_ > kc_ ? acc : nullptr, p.bias, p.relu};
+    return Sink<Elem<decltype(p.c)>>{p.c, k_ > kc_ ? acc : nullptr, &p.epilogue};
   }
-  // c[i, :] = sum of the parts of acc (+ bias, relu), rows [i0, i1). Adds into the first part.
+  // c[i, :] = sum of the parts of acc, and the epilogue; rows [i0, i1). Adds into the first part.
   template <class P>
   void store_rows(const P& p, Sum<T>* acc, int64_t i0, int64_t i1) const {
     for (int64_t i = i0; i < i1; ++i) {
@@ -482,7 +480,7 @@ class Gemm {
       Sum<T>* x = acc + i * n_;
       for (int64_t q = 1; q < parts_; ++q)
         for (int64_t j = 0; j < n_; ++j) x[j] += x[q * m_ * n_ + j];
-      convert_row(x, p.c + offset, p.bias, p.relu, n_);
+      convert_row(x, p.c + offset, p.epilogue.elements(offset), n_);
     }
   }
   template <class P>
@@ -597,7 +595,7 @@ class Gemm {
     for_tasks(parts_, [&](int64_t part, int worker) {
       const Worker w = worker_at(workers, worker);
       const int64_t k0 = part * part_k_, k1 = min64(k_, k0 + part_k_);
-      const Sink<Sum<T>> out{acc + part * m_ * n_, nullptr, nullptr, false};
+      const Sink<Sum<T>> out{acc + part * m_ * n_, nullptr, nullptr};
       for (int64_t k = k0; k < k1; k += kc_) {
         const int64_t kc = min64(kc_, k1 - k);
         Piece piece{w.b, nullptr, 0, 0, n_, k};

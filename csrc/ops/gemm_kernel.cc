@@ -27,6 +27,27 @@ HB_INLINE void copy_edge(void* to, const void* from, size_t bytes) {
   }
 }
 
+// Adds what C holds, applies the epilogue, stores: `sums` [m][ld] of a tile, fresh in L1.
+template <class E, class T = Sum<E>>
+__attribute__((noinline)) void finish_tile(const Tile<E>& t, const T* sums, int ld) {
+  constexpr int L = kLanes<T>;
+  const Epilogue<T> epilogue = *t.epilogue;
+  for (int i = 0; i < t.m; ++i, sums += ld) {
+    T* c = t.c + t.row[i];
+    const int64_t at = t.row[i] + t.column;
+    int j = 0;
+    for (; j + L <= t.n; j += L) {
+      Vec<T> v = load(sums + j);
+      if (t.add) v += load(c + j);
+      store(c + j, epilogue.template vector<T>(v, t.column + j, at + j));
+    }
+    for (; j < t.n; ++j) {
+      const T v = t.add ? sums[j] + c[j] : sums[j];
+      c[j] = epilogue.template scalar<T>(v, t.column + j, at + j);
+    }
+  }
+}
+
 // Operands of E; sums of T.
 template <class E, int MR, int NV, bool kInPlace>
 void tile_kernel(const Tile<E>& t) {
@@ -62,7 +83,7 @@ void tile_kernel(const Tile<E>& t) {
     const int64_t lda = t.lda ? t.lda : MR;
     for (int64_t k = t.kc; k > 0; --k, a += lda) step([&](int i) { return a[i]; });
   }
-  if (t.n == NV * L) {
+  if (t.n == NV * L && !t.epilogue) {
     Vec<T> bias[NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) bias[j] = t.bias ? load(t.bias + j * L) : Vec<T>{};
@@ -81,6 +102,14 @@ void tile_kernel(const Tile<E>& t) {
     return;
   }
   // Fewer columns: through memory.
+  if (t.epilogue) {
+    T sums[MR * NV * L];
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * L, acc[i][j]);
+    return finish_tile<E>(t, sums, NV * L);
+  }
   const size_t width = size_t(t.n) * sizeof(T);
   T edge[NV * L], bias[NV * L] = {};
   if (t.bias) copy_edge<NV * L * sizeof(T)>(bias, t.bias, width);

@@ -11,6 +11,7 @@
 #pragma once
 #include <stddef.h>
 
+#include "ops/epilogue.h"
 #include "simd/half.h"
 #include "simd/pair.h"
 #include "simd/vec.h"
@@ -32,6 +33,8 @@ struct Tile {
   bool add;            // add to what C holds
   const Sum<T>* bias;  // [n], or null
   bool relu;
+  const Epilogue<Sum<T>>* epilogue = nullptr;  // or what to do beyond `bias` and `relu`
+  int64_t column = 0;                          // of the result: where the tile starts
 };
 template <class T>
 using TileKernel = void (*)(const Tile<T>&);

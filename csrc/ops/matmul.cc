@@ -1,4 +1,5 @@
-// matmul: c[.., i, j] = activation(sum_k a[.., i, k] * b[.., k, j] + bias[j]).
+// matmul: c[.., i, j] = epilogue(sum_k a[.., i, k] * b[.., k, j]); inputs from the third on belong
+// to the epilogue (epilogue.h).
 //
 // a: [.., M, K], or [.., K, M] with transpose_a;  b: [.., K, N], or [.., N, K] with transpose_b;
 // batch axes broadcast. Batches of `a` over one `b` fold into M. Products run on the packed core
@@ -12,17 +13,16 @@ HB_KERNELS_BEGIN
 
 struct MatmulShape {
   int64_t m, n, k, batch;
-  bool transpose_a, transpose_b, has_bias, relu;
+  bool transpose_a, transpose_b;
+  EpilogueInputs epilogue;
   // Batch axes: element strides of a and b (0 where broadcast) and extents, innermost last.
   int axes;
   int64_t extent[kMaxRank], stride_a[kMaxRank], stride_b[kMaxRank];
 
-  explicit MatmulShape(const Prepare& p) {
+  explicit MatmulShape(const Prepare& p) : epilogue(p, 2) {
     const TensorSpec &a = p.inputs[0], &b = p.inputs[1], &c = p.outputs[0];
     transpose_a = attr_has(*p.attrs, "transpose_a") && attr_int(*p.attrs, "transpose_a");
     transpose_b = attr_has(*p.attrs, "transpose_b") && attr_int(*p.attrs, "transpose_b");
-    relu = has_relu(*p.attrs);
-    has_bias = p.num_inputs > 2;
     if (a.rank < 2 || b.rank < 2) fail("expected operands of rank 2 or more");
     m = c.shape[c.rank - 2], n = c.shape[c.rank - 1];
     k = a.shape[a.rank - (transpose_a ? 2 : 1)];
@@ -30,7 +30,6 @@ struct MatmulShape {
         a.shape[a.rank - (transpose_a ? 1 : 2)] != m ||
         b.shape[b.rank - (transpose_b ? 2 : 1)] != n)
       fail("inner or outer sizes of the operands do not match");
-    if (has_bias && num_elements(p.inputs[2]) != n) fail("expected a bias of %lld", (long long)n);
     axes = c.rank - 2;
     batch = 1;
     int64_t sa = m * k, sb = k * n;
@@ -52,13 +51,6 @@ struct MatmulShape {
     }
   }
 
-  static bool has_relu(const Attrs& attrs) {
-    if (!attr_has(attrs, "activation")) return false;
-    const char* name = attr_str(attrs, "activation");
-    if (strcmp(name, "relu") == 0) return true;
-    if (strcmp(name, "linear") != 0) fail("expected activation linear or relu, got %s", name);
-    return false;
-  }
   void offsets(int64_t i, int64_t* a, int64_t* b) const {
     *a = *b = 0;
     for (int d = axes - 1; d >= 0; --d) {
@@ -99,7 +91,7 @@ struct MatmulPacked final : MatmulKernel {
   void run(const Call& call) const override {
     const S* a = static_cast<const S*>(call.inputs[0]);
     const S* b = static_cast<const S*>(call.inputs[1]);
-    const S* bias = s.has_bias ? static_cast<const S*>(call.inputs[2]) : nullptr;
+    const Epilogue<S> epilogue = s.epilogue.of<S>(call);
     S* c = static_cast<S*>(call.outputs[0]);
     const int64_t lda = s.transpose_a ? s.m : s.k, ldb = s.transpose_b ? s.k : s.n;
     gemm.run(
@@ -108,7 +100,7 @@ struct MatmulPacked final : MatmulKernel {
           s.offsets(i, &oa, &ob);
           return product(pack_matrix<T>(a + oa, lda, !s.transpose_a, s.k),
                          pack_matrix<T>(b + ob, ldb, s.transpose_b, s.k), c + i * s.m * s.n,
-                         PlainRows{s.n}, bias, s.relu);
+                         PlainRows{s.n}, epilogue.elements(i * s.m * s.n));
         },
         s.b_shared(), call.scratch);
   }
@@ -143,7 +135,7 @@ struct MatmulVector final : MatmulKernel {
   void run(const Call& call) const override {
     const S* a = static_cast<const S*>(call.inputs[0]);
     const S* b = static_cast<const S*>(call.inputs[1]);
-    const S* bias = s.has_bias ? static_cast<const S*>(call.inputs[2]) : nullptr;
+    const Epilogue<S> epilogue = s.epilogue.of<S>(call);
     S* c = static_cast<S*>(call.outputs[0]);
     const int64_t blocks = ceil_div(len, block);
     const auto task = [&](int64_t t, int) {
@@ -152,20 +144,23 @@ struct MatmulVector final : MatmulKernel {
       const S* matrix = row ? b + ob : a + oa;
       const S* x = row ? a + oa : b + ob;
       const int64_t i0 = t % blocks * block, i1 = min64(len, i0 + block);
-      S* y = c + t / blocks * len;
-      along_k ? dots(matrix, x, bias, y, i0, i1) : sums(matrix, x, bias, y, i0, i1);
+      const Out y{c + t / blocks * len, epilogue.elements(t / blocks * len)};
+      along_k ? dots(matrix, x, y, i0, i1) : sums(matrix, x, y, i0, i1);
     };
     if (s.batch * len * s.k < (1 << 17))
       for (int64_t t = 0; t < s.batch * blocks; ++t) task(t, 0);
     else
       parallel_for(s.batch * blocks, task);
   }
-  HB_INLINE void put(T v, const S* bias, S* y, int64_t i) const {
-    if (bias) v += widen(bias[row ? i : 0]);
-    narrow(s.relu && v < T(0) ? T(0) : v, y[i]);
+  struct Out {
+    S* y;
+    Epilogue<S> epilogue;
+  };
+  HB_INLINE void put(T v, const Out& out, int64_t i) const {
+    narrow(out.epilogue.template scalar<T>(v, row ? i : 0, i), out.y[i]);
   }
   // matrix: [len, k]
-  void dots(const S* matrix, const S* x, const S* bias, S* y, int64_t i0, int64_t i1) const {
+  void dots(const S* matrix, const S* x, const Out& y, int64_t i0, int64_t i1) const {
     constexpr int R = 4;
     for (int64_t i = i0; i < i1; i += R) {
       const S* m[R];
@@ -184,23 +179,23 @@ struct MatmulVector final : MatmulKernel {
       for (; k < s.k; ++k)
         for (int r = 0; r < R; ++r) rest[r] += widen(m[r][k]) * widen(x[k]);
       for (int r = 0; r < R && i + r < i1; ++r)
-        put(sum_lanes<T>(acc[r][0] + acc[r][1]) + rest[r], bias, y, i + r);
+        put(sum_lanes<T>(acc[r][0] + acc[r][1]) + rest[r], y, i + r);
     }
   }
   // matrix: [k, len]
-  void sums(const S* matrix, const S* x, const S* bias, S* y, int64_t i0, int64_t i1) const {
+  void sums(const S* matrix, const S* x, const Out& y, int64_t i0, int64_t i1) const {
     int64_t i = i0;
-    for (; i + 8 * L <= i1; i += 8 * L) columns<8>(matrix + i, x, bias, y, i);
-    for (; i + L <= i1; i += L) columns<1>(matrix + i, x, bias, y, i);
+    for (; i + 8 * L <= i1; i += 8 * L) columns<8>(matrix + i, x, y, i);
+    for (; i + L <= i1; i += L) columns<1>(matrix + i, x, y, i);
     if (i == i1) return;
     T acc[L] = {};
     const int n = int(i1 - i);
     for (int64_t k = 0; k < s.k; ++k)
       for (int j = 0; j < n; ++j) acc[j] += widen(matrix[k * len + i + j]) * widen(x[k]);
-    for (int j = 0; j < n; ++j) put(acc[j], bias, y, i + j);
+    for (int j = 0; j < n; ++j) put(acc[j], y, i + j);
   }
   template <int V>
-  void columns(const S* matrix, const S* x, const S* bias, S* y, int64_t i) const {
+  void columns(const S* matrix, const S* x, const Out& y, int64_t i) const {
     Vec<T> acc[V] = {};
     for (int64_t k = 0; k < s.k; ++k) {
       const Vec<T> xk = splat(T(widen(x[k])));
@@ -210,7 +205,7 @@ struct MatmulVector final : MatmulKernel {
     T lane[V * L];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) store(lane + v * L, acc[v]);
-    for (int j = 0; j < V * L; ++j) put(lane[j], bias, y, i + j);
+    for (int j = 0; j < V * L; ++j) put(lane[j], y, i + j);
   }
 };
 
@@ -218,11 +213,13 @@ struct MatmulVector final : MatmulKernel {
 template <class U, class S>
 struct MatmulInteger final : MatmulKernel {
   MatmulShape s;
-  explicit MatmulInteger(const MatmulShape& shape) : s(shape) {}
+  explicit MatmulInteger(const MatmulShape& shape) : s(shape) {
+    if (!s.epilogue.simple()) fail("expected no epilogue but bias and relu for integers");
+  }
   void run(const Call& call) const override {
     const U* a = static_cast<const U*>(call.inputs[0]);
     const U* b = static_cast<const U*>(call.inputs[1]);
-    const U* bias = s.has_bias ? static_cast<const U*>(call.inputs[2]) : nullptr;
+    const Epilogue<U> epilogue = s.epilogue.of<U>(call);
     U* c = static_cast<U*>(call.outputs[0]);
     const int64_t rows = max64(1, 65536 / max64(1, s.n * s.k));
     const int64_t blocks = ceil_div(s.m, rows);
@@ -231,12 +228,13 @@ struct MatmulInteger final : MatmulKernel {
       s.offsets(t / blocks, &oa, &ob);
       const int64_t i0 = t % blocks * rows, i1 = min64(s.m, i0 + rows);
       for (int64_t i = i0; i < i1; ++i)
-        row(a + oa + (s.transpose_a ? i : i * s.k), b + ob, bias, c + (t / blocks * s.m + i) * s.n);
+        row(a + oa + (s.transpose_a ? i : i * s.k), b + ob, epilogue,
+            c + (t / blocks * s.m + i) * s.n);
     });
   }
-  void row(const U* a, const U* b, const U* bias, U* c) const {
+  void row(const U* a, const U* b, const Epilogue<U>& e, U* c) const {
     const int64_t step = s.transpose_a ? s.m : 1;
-    for (int64_t j = 0; j < s.n; ++j) c[j] = bias ? bias[j] : U(0);
+    for (int64_t j = 0; j < s.n; ++j) c[j] = e.bias ? e.bias[j] : U(0);
     if (s.transpose_b) {
       for (int64_t j = 0; j < s.n; ++j)
         for (int64_t k = 0; k < s.k; ++k) c[j] += a[k * step] * b[j * s.k + k];
@@ -246,7 +244,7 @@ struct MatmulInteger final : MatmulKernel {
         for (int64_t j = 0; j < s.n; ++j) c[j] += x * b[k * s.n + j];
       }
     }
-    if (s.relu)
+    if (e.relu)
       for (int64_t j = 0; j < s.n; ++j) c[j] = S(c[j]) < 0 ? U(0) : c[j];
   }
 };

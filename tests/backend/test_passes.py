@@ -6,6 +6,7 @@ import hornbeam
 from hornbeam import ops
 from hornbeam.backend import GradientTape, Variable, executor, function, passes
 from hornbeam.backend.graph import Graph
+from hornbeam.backend.passes import epilogue
 
 
 def optimized(f, *arrays):
@@ -126,6 +127,104 @@ def test_passes_keep_random_graphs_intact():
         for a, b in zip(f(ops.convert_to_tensor(x)), function(f)(x), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         assert executor.compile_graph(g) is not None
+
+
+# ------------------------------------------------------------------ epilogues and clusters
+
+
+def unfused(f, *arrays, monkeypatch):
+    """What f gives without the pass."""
+    with monkeypatch.context() as patch:
+        patch.setattr(epilogue, "run", lambda graph: graph)
+        return function(f)(*arrays)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def node_of(graph, name):
+    return next(n for n in graph.nodes if n.op.name == name)
+
+
+def test_batch_normalisation_and_a_skip_connection_go_into_the_convolution(monkeypatch):
+    w, skip = normal(3, 3, 5, 6) * 0.2, normal(2, 8, 8, 6)
+    mean, scale, offset = normal(6), normal(6, seed=1), normal(6, seed=2)
+    variance = normal(6, seed=3) ** 2 + 0.1
+
+    def f(x, w, skip):
+        y = ops.conv(x, w, padding="same")
+        y = ops.batch_normalization(y, mean, variance, -1, offset, scale)
+        return ops.relu(y + skip)
+
+    x = normal(2, 8, 8, 5)
+    graph = optimized(f, x, w, skip)
+    node = node_of(graph, "conv")
+    assert node.attrs["epilogue"] == ("scale", "bias", "residual")
+    assert node.attrs["activation"] == "relu"
+    assert all(v.shape != node.outputs[0].shape for n in graph.nodes if n.op.elementwise
+               for v in n.outputs)  # fmt: skip
+    want = unfused(f, x, w, skip, monkeypatch=monkeypatch)
+    np.testing.assert_allclose(function(f)(x, w, skip), want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mask_of_a_relu_goes_into_the_gradient_that_it_masks(monkeypatch):
+    w1, w2 = normal(3, 3, 5, 6) * 0.2, normal(3, 3, 6, 6, seed=1) * 0.2
+    d1, d2 = normal(6, 7), normal(7, 4, seed=1)
+
+    def f(x, w1, w2, d1, d2):
+        with GradientTape() as tape:
+            for v in (x, w1, w2, d1, d2):
+                tape.watch(v)
+            y = ops.relu(ops.conv(x, w1, padding="same"))
+            y = ops.relu(ops.conv(y, w2, strides=2, padding="same") + y[:, ::2, ::2])
+            z = ops.matmul(ops.relu(ops.matmul(y, d1)), d2)
+            loss = ops.sum(z * z)
+        return tape.gradient(loss, (x, w1, w2, d1, d2))
+
+    arrays = (normal(2, 8, 8, 5), w1, w2, d1, d2)
+    graph = optimized(f, *arrays)
+    assert "mask" in node_of(graph, "conv_grad_input").attrs.get("epilogue", ())
+    masked = [n for n in graph.nodes if "mask" in n.attrs.get("epilogue", ())]
+    assert {n.op.name for n in masked} == {"conv_grad_input", "matmul"}
+    want = unfused(f, *arrays, monkeypatch=monkeypatch)
+    for a, b in zip(function(f)(*arrays), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_epilogues_keep_the_order_of_operations(monkeypatch):
+    w, v, r = normal(6, 5), normal(5, seed=1), normal(4, 5, seed=2)
+    cases = [
+        lambda y: (y + v) * v + v - v,
+        lambda y: ops.relu(y) * v + r,
+        lambda y: (y + r) * v,
+        lambda y: v - y,
+        lambda y: ops.relu(y * v) + ops.relu(y * v + r),
+        lambda y: ops.where(r > 0, y, 0) + v,
+        lambda y: ops.where(ops.relu(y + r) > 0, y, 0),
+        lambda y: (y + r) + r,
+        lambda y: y + y,
+        lambda y: y + ops.sum(y, axis=0),
+    ]
+    for case in cases:
+
+        def f(x, w, case=case):
+            return case(ops.matmul(x, w))
+
+        want = unfused(f, X, w, monkeypatch=monkeypatch)
+        np.testing.assert_allclose(function(f)(X, w), want, rtol=1e-4, atol=1e-5)
+
+
+def test_an_operand_that_a_cluster_keeps_to_itself_stays_there():
+    w, m = Variable(np.ones((6, 6), np.float32)), Variable(np.zeros((6, 6), np.float32))
+
+    @function
+    def step(x):
+        m.assign(m * 0.9 + ops.matmul(ops.transpose(x), x))
+        w.assign(w - m * 0.01)
+
+    graph = passes.optimize(step.concrete(X).graph)
+    assert names(graph) == ["matmul", "elementwise"]
 
 
 def test_clusters_never_wait_for_each_other():

@@ -69,6 +69,25 @@ def assert_close(got, want, magnitude, dtype, terms):
     assert (error <= tolerance).all(), (error - tolerance).max()
 
 
+EPILOGUES = [("scale",), ("residual",), ("mask",), ("scale", "bias", "residual", "mask")]
+
+
+def with_epilogue(rng, product, magnitude, dtype, names, relu):
+    """More inputs, attributes, and what a product becomes by an epilogue."""
+    inputs = {}
+    for name in names:
+        shape = product.shape[-1:] if name in ("scale", "bias") else product.shape
+        inputs[name] = normal(rng, shape, dtype)
+    v = {name: values(x, dtype) for name, x in inputs.items()}
+    y = product * v.get("scale", 1) + v.get("bias", 0) + v.get("residual", 0)
+    magnitude = magnitude * np.abs(v.get("scale", 1)) + np.abs(v.get("bias", 0))
+    magnitude = magnitude + np.abs(v.get("residual", 0))
+    y = np.maximum(y, 0) if relu else y
+    y = np.where(v["mask"] > 0, y, 0) if "mask" in v else y
+    attrs = {"epilogue": names, "activation": "relu" if relu else "linear"}
+    return list(inputs.values()), attrs, y, magnitude
+
+
 # ------------------------------------------------------------------------------------- matmul
 
 MATMUL_SIZES = [
@@ -109,6 +128,14 @@ def check_matmul(case, dtype, transposes, activation):
     ]
     for got in results:
         assert_close(got, want, magnitude, dtype, k)
+    if activation == "relu" and not dtype.startswith("int"):
+        inputs = inputs[:2]
+        for names in EPILOGUES:
+            size = np.abs(va) @ np.abs(vb)
+            more, extra, want, size = with_epilogue(rng, va @ vb, size, dtype, names, True)
+            got = run_kernel("matmul", inputs + more, want.shape, dtype, **attrs | extra)
+            assert_close(got, want, size, dtype, k)
+            results.append(got)
     return results
 
 
@@ -269,9 +296,16 @@ def check_conv(case, dtype):
     check("conv", [x, w], y, size, terms)
     check("conv", [x, w], y, size, terms, constants=(1,))
     check("conv", [x, w, bias], np.maximum(y + vb, 0), size + np.abs(vb), terms, activation="relu")
+    for names, relu in itertools.product(EPILOGUES, [False, True]):
+        more, extra, want, big = with_epilogue(rng, y, size, dtype, names, relu)
+        check("conv", [x, w, *more], want, big, terms, **extra)
     dx, size = reference.grad_input(vdy, vw), reference.grad_input(np.abs(vdy), np.abs(vw))
     for constants in [(), (1,)]:
         check("conv_grad_input", [dy, w], dx, size, int(np.prod(kernel)) * o // groups, constants)
+    for names in EPILOGUES:
+        more, extra, want, size_e = with_epilogue(rng, dx, size, dtype, names, False)
+        terms = int(np.prod(kernel)) * o // groups
+        check("conv_grad_input", [dy, w, *more], want, size_e, terms, **extra)
     dw, size = reference.grad_filter(vx, vdy), reference.grad_filter(np.abs(vx), np.abs(vdy))
     check("conv_grad_filter", [x, dy], dw, size, n * int(np.prod(reference.out)))
     return results
@@ -281,6 +315,17 @@ def check_conv(case, dtype):
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_conv(case, dtype):
     check_conv(case, dtype)
+
+
+def test_epilogues_are_checked():
+    a, b, row = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32), np.ones(4, np.float32)
+    for inputs, names, text in [
+        ([a, b, row], ("residual",), "residual of 8 elements"),
+        ([a, b, row], ("scale", "bias"), "expected 4 inputs"),
+        ([a, b, row], ("shift",), "no operand shift"),
+    ]:
+        with pytest.raises(RuntimeError, match=text):
+            run_kernel("matmul", inputs, (2, 4), "float32", epilogue=names)
 
 
 def test_conv_refuses_groups_that_do_not_divide():
