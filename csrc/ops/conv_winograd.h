@@ -263,12 +263,13 @@ class ConvWinograd final : public ConvKernel {
     tiles_.at(tile, &n, &row, &col);
     const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
     const int64_t first = ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
+    V y[M * M];
     both_axes<N, M>([](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
                     [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
-                    [&](int a, int b, V t) {
-                      if (a < rows && b < cols)
-                        out.put(first + (a * s_.ow + b) * s_.o, column, t, width);
-                    });
+                    [&](int a, int b, V t) { y[a * M + b] = t; });
+    for (int a = 0; a < M && a < rows; ++a)
+      for (int b = 0; b < M && b < cols; ++b)
+        out.put(first + (a * s_.ow + b) * s_.o, column, y[a * M + b], width);
   }
 
   WinogradShape s_;

@@ -460,7 +460,8 @@ class Gemm {
   }
   // c[j] = x[j] and the epilogue, j < n.
   template <class S>
-  HB_INLINE static void convert_row(const Sum<T>* x, S* c, const Epilogue<S>& e, int64_t n) {
+  __attribute__((noinline)) static void convert_row(const Sum<T>* x, S* c, const Epilogue<S>& e,
+                                                    int64_t n) {
     constexpr int L = kLanes<Sum<T>>;
     int64_t j = 0;
     for (; j + L <= n; j += L) store_as(c + j, e.template vector<Sum<T>>(load(x + j), j, j));
