@@ -6,7 +6,8 @@ After:  y = conv(x, w, scale, bias, skip, epilogue=("scale", "bias", "residual")
 What a product can do before it is stored (in this order, each at most once): times a vector of one
 number per column, plus such a vector, plus a tensor of its shape, ReLU, and zero where the output
 of an earlier ReLU is not positive (that ReLU's gradient). So batch normalisation with given
-statistics, biases, skip connections and ReLU cost no pass over memory.
+statistics, biases, skip connections and ReLU cost no pass over memory. Batch normalisation in
+training takes in a skip connection and ReLU.
 
 The gradient of max pooling takes the gradient of a ReLU before it.
 
@@ -47,9 +48,9 @@ def run(graph: Graph) -> Graph:
         if out is None:
             out = rewrite.copy(node, inputs)
         for old, new in zip(node.outputs, out, strict=True):
-            info[new] = _Info(
-                count.get(old) == 1, old in stored or not new.node.op.elementwise, len(info)
-            )
+            position = info[new].position if new in info else len(info)
+            is_stored = old in stored or not new.node.op.elementwise
+            info[new] = _Info(count.get(old) == 1, is_stored, position)
         return out
 
     return rewrite.run(visit)
@@ -79,17 +80,36 @@ def _has_relu(node) -> bool:
     return node.attrs.get("activation", "linear") != "linear"
 
 
+def _on_cpu(node) -> bool:
+    return node.device is None or node.device.startswith("cpu")
+
+
+def _is_free(value, out, info) -> bool:
+    """Whether more can be done to a value where it is made: nobody else uses it."""
+    return value in info and info[value].single and value.shape == out.shape
+
+
 def _is_open(value, out, info) -> bool:
-    """Whether more can be done to a product: nobody else uses it, and it ends without ReLU."""
+    """Whether more can be done to a product, which ends without ReLU."""
     node = value.node
     return (
         node.op.name in _PRODUCERS
-        and value in info
-        and info[value].single
-        and value.shape == out.shape
+        and _is_free(value, out, info)
         and value.dtype in ("float32", "float64")
         and not _has_relu(node)
         and "mask" not in node.attrs.get("epilogue", ())
+    )
+
+
+def _is_open_norm(value, out, info) -> bool:
+    """The same for batch normalisation in training."""
+    node = value.node
+    return (
+        node.op.name == "batch_norm_train"
+        and value is node.outputs[0]
+        and _is_free(value, out, info)
+        and not _has_relu(node)
+        and _on_cpu(node)
     )
 
 
@@ -101,7 +121,7 @@ def _rebuilt(rewrite, value, operands, **attrs):
     node = value.node
     names = tuple(n for n in _OPERANDS if n in operands)
     simple = names in ((), ("bias",)) and node.op.name != "conv_grad_input"
-    if not simple and node.device is not None and not node.device.startswith("cpu"):
+    if not simple and not _on_cpu(node):
         return None
     attrs = {k: v for k, v in node.attrs.items() if k != "epilogue"} | attrs
     if names not in ((), ("bias",)):
@@ -148,12 +168,15 @@ def _absorb_sum(rewrite, node, inputs, info):
     # the later product, so that it moves little
     pairs.sort(key=lambda pair: info[pair[0]].position if pair[0] in info else -1, reverse=True)
     for y, x in pairs:
-        if not _is_open(y, out, info) or x.shape != y.shape or x.dtype != y.dtype:
+        if x.shape != y.shape or x.dtype != y.dtype or (x in info and not info[x].stored) or x is y:
             continue
-        operands = _operands(y.node)
-        if "residual" in operands or (x in info and not info[x].stored) or x is y:
-            continue
-        return _rebuilt(rewrite, y, operands | {"residual": x})
+        if _is_open(y, out, info) and "residual" not in (operands := _operands(y.node)):
+            return _rebuilt(rewrite, y, operands | {"residual": x})
+        if _is_open_norm(y, out, info) and len(y.node.inputs) == 3 and x in info:
+            # it stays where it is, others use its statistics: x must be known there
+            if info[x].position < info[y].position:
+                y.node.inputs = (*y.node.inputs, x)
+                return (y,)
     return None
 
 
@@ -174,8 +197,13 @@ def _absorb_scale(rewrite, node, inputs, info):
 
 def _absorb_relu(rewrite, node, inputs, info):
     for y, zero in (inputs, inputs[::-1]):
-        if _is_open(y, node.outputs[0], info) and _scalar(zero) == 0:
+        if _scalar(zero) != 0:
+            continue
+        if _is_open(y, node.outputs[0], info):
             return _rebuilt(rewrite, y, _operands(y.node), activation="relu")
+        if _is_open_norm(y, node.outputs[0], info):
+            y.node.attrs = y.node.attrs | {"activation": "relu"}
+            return (y,)
     return None
 
 

@@ -47,7 +47,7 @@ def _scalar(value):
     if value.node.op is not CONSTANT:
         return None
     tensor = value.node.attrs["tensor"]
-    if tensor.size != 1 or tensor.dtype == "bfloat16":
+    if tensor.size != 1:
         return None
     return np.asarray(tensor).reshape(())[()]
 

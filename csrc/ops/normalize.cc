@@ -1,11 +1,10 @@
-// Normalisations: layer_norm and rms_norm over the last axis, batch_norm_train over all axes but
-// the last, and their gradients.
+// Normalisations over the last axis, layer_norm and rms_norm, and their gradients.
 //
 //   layer_norm  y = gamma (x - mean) rstd + beta,  rstd = 1 / sqrt(var + epsilon)
 //   rms_norm    y = gamma x rstd,                  rstd = 1 / sqrt(mean(x^2) + epsilon)
 //   with h = (x - mean) rstd and g = dy gamma:
 //     dx = rstd (g - mean(g) - h mean(g h)), dgamma = sum dy h, dbeta = sum dy
-//   (rms_norm: without mean(g); batch norm: means over rows, per channel)
+//   (rms_norm: without mean(g))
 //
 // Variances are two-pass: the mean first, then the squares of what is left, so a large mean costs
 // no digits. Sums over rows are made in a number of chunks that depends on the shape only, then
@@ -191,144 +190,5 @@ typedef RowNormGrad<true> LayerNormGrad;
 typedef RowNormGrad<false> RmsNormGrad;
 HB_CPU_KERNEL(layer_norm_grad, LayerNormGrad, kAllFloat)
 HB_CPU_KERNEL(rms_norm_grad, RmsNormGrad, kAllFloat)
-
-// What both batch norm kernels share: x as [rows, n], statistics per column.
-struct ColumnKernel {
-  int64_t n, rows;
-  Chunks chunks;
-  DType dtype;
-  double epsilon;
-  size_t item;
-  explicit ColumnKernel(Prepare& p)
-      : n(p.inputs[0].shape[p.inputs[0].rank - 1]),
-        rows(n == 0 ? 0 : num_elements(p.inputs[0]) / n),
-        chunks(rows, n),
-        dtype(p.inputs[0].dtype),
-        epsilon(attr_float(*p.attrs, "epsilon")),
-        item(dtype == DType::F64 ? 8 : 4) {
-    p.scratch_bytes = size_t(n) * item * size_t(3 * chunks.count + 6);
-  }
-};
-
-// inputs: x, gamma [n], beta [n]; outputs: y, mean [n], variance [n] (over all rows, not
-// corrected).
-struct BatchNormTrain : ColumnKernel {
-  explicit BatchNormTrain(Prepare& p) : ColumnKernel(p) {}
-  void run(const Call& c) const {
-    with_float_type(dtype, [&]<class T>(T) {
-      typedef Compute<T> C;
-      const T* x = static_cast<const T*>(c.inputs[0]);
-      C* partial = static_cast<C*>(c.scratch);
-      C* lost = partial + (2 * chunks.count + 6) * n;
-      chunks.each([&](int64_t chunk, int64_t first, int64_t end, int) {
-        C *mean = partial + 2 * chunk * n, *squares = mean + n;
-        memset(mean, 0, size_t(2 * n) * sizeof(C));
-        for (int64_t r = first; r < end; ++r) {
-          for (int64_t i = 0; i < n; ++i) mean[i] += widened(x[r * n + i]);
-        }
-        const C share = C(1) / C(end - first);
-        for (int64_t i = 0; i < n; ++i) mean[i] *= share;
-        C* left = lost + chunk * n;  // what rounding took from the mean
-        memset(left, 0, size_t(n) * sizeof(C));
-        for (int64_t r = first; r < end; ++r) {
-          for (int64_t i = 0; i < n; ++i) {
-            const C d = widened(x[r * n + i]) - mean[i];
-            squares[i] += d * d;
-            left[i] += d;
-          }
-        }
-        for (int64_t i = 0; i < n; ++i) {
-          squares[i] -= left[i] * left[i] * share;
-          mean[i] += left[i] * share;
-        }
-      });
-      // Chan's formula: squares about the common mean.
-      C *mean = partial + 2 * chunks.count * n, *var = mean + n, *scale = var + n,
-        *shift = scale + n;
-      memset(mean, 0, size_t(2 * n) * sizeof(C));
-      for (int64_t chunk = 0; chunk < chunks.count; ++chunk) {
-        const C before = C(chunk * chunks.per_chunk);
-        const C count = C(min_of(rows, (chunk + 1) * chunks.per_chunk)) - before;
-        const C *m = partial + 2 * chunk * n, *squares = m + n;
-        const C share = count / (before + count);
-        for (int64_t i = 0; i < n; ++i) {
-          const C d = m[i] - mean[i];
-          mean[i] += d * share;
-          var[i] += squares[i] + d * d * (before * share);
-        }
-      }
-      const T *gamma = static_cast<const T*>(c.inputs[1]),
-              *beta = static_cast<const T*>(c.inputs[2]);
-      for (int64_t i = 0; i < n; ++i) {
-        var[i] /= C(rows);
-        scale[i] = widened(gamma[i]) * rsqrt_of(var[i] + C(epsilon));
-        shift[i] = widened(beta[i]);
-      }
-      narrow_row(mean, static_cast<T*>(c.outputs[1]), n);
-      narrow_row(var, static_cast<T*>(c.outputs[2]), n);
-      T* y = static_cast<T*>(c.outputs[0]);
-      chunks.each([&](int64_t, int64_t first, int64_t end, int) {
-        for (int64_t r = first; r < end; ++r) {
-          for (int64_t i = 0; i < n; ++i) {
-            y[r * n + i] = narrowed<T>((widened(x[r * n + i]) - mean[i]) * scale[i] + shift[i]);
-          }
-        }
-      });
-    });
-  }
-};
-HB_CPU_KERNEL(batch_norm_train, BatchNormTrain, kAllFloat)
-
-// inputs: x, gamma [n], mean [n], variance [n], dy; outputs: dx, dgamma [n], dbeta [n].
-struct BatchNormGrad : ColumnKernel {
-  explicit BatchNormGrad(Prepare& p) : ColumnKernel(p) {}
-  void run(const Call& c) const {
-    with_float_type(dtype, [&]<class T>(T) {
-      typedef Compute<T> C;
-      const T *x = static_cast<const T*>(c.inputs[0]), *dy = static_cast<const T*>(c.inputs[4]);
-      C* partial = static_cast<C*>(c.scratch);
-      C *mean = partial + 2 * chunks.count * n, *rstd = mean + n, *dgamma = rstd + n;
-      C *dbeta = dgamma + n, *scale = dbeta + n;
-      widen_row(static_cast<const T*>(c.inputs[2]), mean, n);
-      const T *gamma = static_cast<const T*>(c.inputs[1]),
-              *var = static_cast<const T*>(c.inputs[3]);
-      for (int64_t i = 0; i < n; ++i) {
-        rstd[i] = rsqrt_of(widened(var[i]) + C(epsilon));
-        scale[i] = widened(gamma[i]) * rstd[i];
-      }
-      chunks.each([&](int64_t chunk, int64_t first, int64_t end, int) {
-        C *sum_dh = partial + 2 * chunk * n, *sum_d = sum_dh + n;
-        memset(sum_dh, 0, size_t(2 * n) * sizeof(C));
-        for (int64_t r = first; r < end; ++r) {
-          for (int64_t i = 0; i < n; ++i) {
-            const C d = widened(dy[r * n + i]);
-            sum_d[i] += d;
-            sum_dh[i] += d * ((widened(x[r * n + i]) - mean[i]) * rstd[i]);
-          }
-        }
-      });
-      add_chunks(partial, 2 * n, chunks.count, dgamma, n);
-      add_chunks(partial + n, 2 * n, chunks.count, dbeta, n);
-      narrow_row(dgamma, static_cast<T*>(c.outputs[1]), n);
-      narrow_row(dbeta, static_cast<T*>(c.outputs[2]), n);
-      const C share = C(1) / C(rows > 0 ? rows : 1);
-      for (int64_t i = 0; i < n; ++i) {
-        dgamma[i] *= share * rstd[i];  // from here on, the factor of x - mean
-        dbeta[i] *= share;
-      }
-      T* dx = static_cast<T*>(c.outputs[0]);
-      chunks.each([&](int64_t, int64_t first, int64_t end, int) {
-        for (int64_t r = first; r < end; ++r) {
-          for (int64_t i = 0; i < n; ++i) {
-            const C left = widened(dy[r * n + i]) - dbeta[i];
-            const C h = (widened(x[r * n + i]) - mean[i]) * dgamma[i];
-            dx[r * n + i] = narrowed<T>(scale[i] * (left - h));
-          }
-        }
-      });
-    });
-  }
-};
-HB_CPU_KERNEL(batch_norm_grad, BatchNormGrad, kAllFloat)
 
 HB_KERNELS_END

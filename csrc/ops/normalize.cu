@@ -227,7 +227,9 @@ struct BatchNormTrain : Norm {
   explicit BatchNormTrain(Prepare& p) : Norm(p), chunks(rows, n) {
     p.scratch_bytes = item() * size_t(2 * chunks.count + 3) * size_t(n);
   }
-  static bool supports(const Prepare& p) { return num_elements(p.inputs[0]) > 0; }
+  static bool supports(const Prepare& p) {
+    return num_elements(p.inputs[0]) > 0 && p.inputs[1].dtype == p.inputs[0].dtype;
+  }
   void run(const Call& c) const {
     with_float_type(dtype, [&]<class T>() {
       typedef Compute<T> C;

@@ -105,6 +105,8 @@ class BatchNormalization(Layer):
         if not (training and self.trainable):
             y = self._normalize(x, self.moving_mean, self.moving_variance)
         elif mask is None:
+            # 16 bits that stay 16 bits are widened by the kernel
+            x = inputs if inputs.dtype == self.compute_dtype else x
             y, mean, variance = nn._batch_norm_train(
                 x, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon
             )

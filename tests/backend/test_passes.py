@@ -1,12 +1,14 @@
 """Each pass does what its name says, and no pass changes a result."""
 
 import numpy as np
+import pytest
 
 import hornbeam
 from hornbeam import ops
 from hornbeam.backend import GradientTape, Variable, executor, function, passes
 from hornbeam.backend.graph import Graph
 from hornbeam.backend.passes import epilogue
+from hornbeam.ops import nn
 
 
 def optimized(f, *arrays):
@@ -225,6 +227,46 @@ def test_an_operand_that_a_cluster_keeps_to_itself_stays_there():
 
     graph = passes.optimize(step.concrete(X).graph)
     assert names(graph) == ["matmul", "elementwise"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("skip", ["none", "older", "norm"])
+def test_batch_normalisation_in_training_takes_in_a_skip_connection_and_relu(
+    skip, dtype, monkeypatch
+):
+    gamma, beta, moving = normal(6), normal(6, seed=1), Variable(np.zeros(6, np.float32))
+
+    def f(x, gamma, beta):
+        x = ops.cast(x, dtype)
+        with GradientTape() as tape:
+            for v in (x, gamma, beta):
+                tape.watch(v)
+            h = ops.max(ops.stack([x, x * 2]), axis=0)
+            y, mean, _ = nn._batch_norm_train(h, gamma, beta)
+            moving.assign(moving * 0.9 + mean)
+            if skip == "older":
+                y = y + h
+            if skip == "norm":
+                y = nn._batch_norm_train(h * h, beta, gamma)[0] + y
+            y = ops.relu(y)
+            loss = ops.sum(ops.cast(y * y, "float32"))
+        return y, mean, *tape.gradient(loss, (x, gamma, beta))
+
+    x = normal(50, 6)
+    graph = optimized(f, x, gamma, beta)
+    norms = [n for n in graph.nodes if n.op.name == "batch_norm_train"]
+    assert len(norms) == (2 if skip == "norm" else 1)
+    assert norms[-1].attrs["activation"] == "relu"
+    assert [len(n.inputs) for n in norms] == {"none": [3], "older": [4], "norm": [3, 4]}[skip]
+    moving.assign(np.zeros(6))
+    got, state = function(f)(x, gamma, beta), moving.numpy()
+    moving.assign(np.zeros(6))
+    want = unfused(f, x, gamma, beta, monkeypatch=monkeypatch)
+    np.testing.assert_array_equal(state, moving.numpy())
+    for a, b in zip(got, want, strict=True):
+        a, b = (np.asarray(ops.cast(v, "float32")) for v in (a, b))
+        tolerance = 1e-4 if dtype == "float32" else 5e-2 * max(1, np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=tolerance)
 
 
 def test_clusters_never_wait_for_each_other():

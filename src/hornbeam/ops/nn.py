@@ -239,18 +239,22 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
 @op(inputs=("x", "gamma", "beta"), kernel="batch_norm_train")
 def _batch_norm_last(x, gamma, beta, epsilon):
     rows = tuple(range(x.ndim - 1))
-    mean = OPS["mean"](x, axis=rows)
-    var = OPS["mean"](OPS["square"](x - mean), axis=rows)
-    return (x - mean) * (OPS["rsqrt"](var + epsilon) * gamma) + beta, mean, var
+    wide = backend.cast(x, gamma.dtype)
+    mean = OPS["mean"](wide, axis=rows)
+    var = OPS["mean"](OPS["square"](wide - mean), axis=rows)
+    y = (wide - mean) * (OPS["rsqrt"](var + epsilon) * gamma) + beta
+    return backend.cast(y, x.dtype), mean, var
 
 
 @op(inputs=("x", "gamma", "mean", "variance", "dy"), kernel="batch_norm_grad")
 def _batch_norm_grad(x, gamma, mean, variance, dy, epsilon):
     rows = tuple(range(x.ndim - 1))
     rstd = OPS["rsqrt"](variance + epsilon)
-    h = (x - mean) * rstd
-    left = dy - OPS["mean"](dy, axis=rows) - h * OPS["mean"](dy * h, axis=rows)
-    return gamma * rstd * left, OPS["sum"](dy * h, axis=rows), OPS["sum"](dy, axis=rows)
+    h = (backend.cast(x, gamma.dtype) - mean) * rstd
+    d = backend.cast(dy, gamma.dtype)
+    left = d - OPS["mean"](d, axis=rows) - h * OPS["mean"](d * h, axis=rows)
+    dx = backend.cast(gamma * rstd * left, x.dtype)
+    return dx, OPS["sum"](d * h, axis=rows), OPS["sum"](d, axis=rows)
 
 
 @_batch_norm_last.gradient
@@ -266,17 +270,16 @@ def _batch_norm_train(x, gamma=None, beta=None, axis=-1, epsilon=1e-3):
 
     Returns:
         (y, mean, variance). No gradient flows through mean and variance, which serve the moving
-        averages; the gradient of y takes into account that they depend on x.
+        averages; the gradient of y takes into account that they depend on x. They are float32 where
+        x is shorter.
     """
     x = _float(x)
     axis = canonical_axis("batch_norm_train", axis, x.ndim)
     n = x.shape[axis]
-    if gamma is None:
-        gamma = creation.ones((n,), x.dtype)
-    if beta is None:
-        beta = creation.zeros((n,), x.dtype)
-    gamma = backend.cast(backend.convert_to_tensor(gamma), x.dtype)
-    beta = backend.cast(backend.convert_to_tensor(beta), x.dtype)
+    dtype = backend.result_type(x.dtype, "float32")
+    gamma = creation.ones((n,), dtype) if gamma is None else backend.convert_to_tensor(gamma)
+    beta = creation.zeros((n,), dtype) if beta is None else backend.convert_to_tensor(beta)
+    gamma, beta = backend.cast(gamma, dtype), backend.cast(beta, dtype)
     y, mean, var = _batch_norm_last(shapes.moveaxis(x, axis, -1), gamma, beta, float(epsilon))
     y = shapes.moveaxis(y, -1, axis)
     return y, backend.stop_gradient(mean), backend.stop_gradient(var)
