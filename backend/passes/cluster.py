@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 
 from hornbeam.backend.graph import Graph, Node, Value
+from hornbeam.backend.passes import recompute
 from hornbeam.backend.passes.rewrite import Rewrite
 from hornbeam.backend.registry import Spec
 
@@ -25,13 +26,23 @@ _MAX_SEARCH = 400
 class _Group:
     """Nodes that become one instruction (a single node at first)."""
 
-    __slots__ = ("members", "first", "last", "deep", "shape", "device")
+    __slots__ = ("members", "again", "first", "last", "deep", "shape", "device")
 
     def __init__(self, index, node):
         self.members = {index: node}
+        self.again: dict[int, Node] = {}  # nodes of other groups that it computes itself
         self.first = self.last = self.deep = index
         self.shape = node.outputs[0].shape if node.op.elementwise else None
         self.device = node.device
+
+    def nodes(self) -> list[Node]:
+        return [node for _, node in sorted((self.members | self.again).items())]
+
+    def operands(self) -> list[Value]:
+        """Values from outside, in the order of their first use."""
+        nodes = self.nodes()
+        inside = set(nodes)
+        return list(dict.fromkeys(v for n in nodes for v in n.inputs if v.node not in inside))
 
 
 def run(graph: Graph) -> Graph:
@@ -61,6 +72,7 @@ def run(graph: Graph) -> Graph:
                     and _may_join(other, group, group_of)
                 ):
                     _join(other, group, group_of, users)
+    recompute.plan(graph, group_of, _MAX_INSTRUCTIONS, _MAX_OPERANDS)
     return _emit(graph, group_of, _order(group_of))
 
 
@@ -123,7 +135,7 @@ def _order(group_of):
     waiting = {}  # group -> number of groups that it still waits for
     followers: dict[_Group, list[_Group]] = {g: [] for g in groups}
     for g in groups:
-        before = {group_of[v.node] for n in g.members.values() for v in n.inputs} - {g}
+        before = {group_of[v.node] for v in g.operands()}
         waiting[g] = len(before)
         for other in before:
             followers[other].append(g)
@@ -146,10 +158,8 @@ def _order(group_of):
 
 def _emit(graph, group_of, order):
     used_outside = set(graph.outputs) | set(graph.state.values())
-    for node in graph.nodes:
-        for v in node.inputs:
-            if group_of[v.node] is not group_of[node]:
-                used_outside.add(v)
+    for g in order:
+        used_outside.update(g.operands())
 
     rewrite = Rewrite(graph)
     with rewrite.new:
@@ -159,7 +169,9 @@ def _emit(graph, group_of, order):
 
 
 def _emit_group(rewrite, group, used_outside):
-    nodes = [group.members[i] for i in sorted(group.members)]
+    if not group.members:
+        return  # computed again by the one that wanted it
+    nodes, operands = group.nodes(), group.operands()
     m = rewrite.mapping
     if len(nodes) == 1:
         (node,) = nodes
@@ -171,12 +183,7 @@ def _emit_group(rewrite, group, used_outside):
         return
     from hornbeam.backend.executor import CLUSTER
 
-    inside = set(nodes)
-    inputs: dict[Value, int] = {}
-    for node in nodes:
-        for v in node.inputs:
-            if v.node not in inside:
-                inputs.setdefault(v, len(inputs))
+    inputs = {v: i for i, v in enumerate(operands)}
     ids = dict(inputs)
     fns, arity, args, dtypes = [], [], [], []
     for node in nodes:
@@ -185,7 +192,8 @@ def _emit_group(rewrite, group, used_outside):
         args += [ids[v] for v in node.inputs]
         dtypes.append(node.outputs[0].dtype)
         ids[node.outputs[0]] = len(inputs) + len(fns) - 1
-    outs = [n.outputs[0] for n in nodes if n.outputs[0] in used_outside]
+    own = set(group.members.values())
+    outs = [n.outputs[0] for n in nodes if n in own and n.outputs[0] in used_outside]
     attrs = {
         "fns": tuple(fns),
         "arity": tuple(arity),
