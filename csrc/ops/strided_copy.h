@@ -100,7 +100,7 @@ class StridedCopy {
     cut_ = transpose_ ? inner - 1 : inner;
     int64_t below = transpose_ ? shape_[inner] * item_ : item_;
     unit_ = kCopyTaskBytes / (below > 0 ? below : 1);
-    unit_ = (unit_ + 15) / 16 * 16;
+    unit_ = unit_ < 16 ? 16 : (unit_ + 15) / 16 * 16;
     if (unit_ > shape_[cut_]) unit_ = shape_[cut_];
     if (empty_) return;
     cuts_ = (shape_[cut_] + unit_ - 1) / unit_;

@@ -43,3 +43,9 @@ def test_strided_inputs(case):
     expected = case.expected(case.tensors(arrays, dtype), attrs)
     for strided in zip(*[_strided(a) for a in arrays], strict=False):
         case.check(case.op(*strided, **attrs), expected, dtype)
+
+
+@pytest.mark.parametrize("shape", [(70_001, 5), (2, 40_000, 3)])
+def test_transposing_columns_that_are_longer_than_a_task(shape):
+    x = np.arange(np.prod(shape), dtype="int64").reshape(shape)
+    np.testing.assert_array_equal(np.array(ops.swapaxes(x, -1, -2)), np.swapaxes(x, -1, -2))
