@@ -83,3 +83,12 @@ def cuda(emulated, monkeypatch):
         devices._load_cuda.cache_clear()
         assert devices._load_cuda() == ""
     return "cuda:0"
+
+
+def pytest_collection_modifyitems(items):
+    """With a GPU, all that runs on it is selected by `-m gpu`; without one, test_gpu.py skips."""
+    here = pathlib.Path(__file__).parent
+    mine = [i for i in items if here in i.path.parents and "cuda" in getattr(i, "fixturenames", ())]
+    if mine and not os.environ.get("HORNBEAM_CUDA_EMULATED") and backend.list_devices("cuda"):
+        for item in mine:
+            item.add_marker("gpu")
