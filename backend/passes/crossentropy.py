@@ -4,7 +4,10 @@ Before: l = softmax_crossentropy(x, t); …; dx = softmax_crossentropy_grad(x, t
 After:  dx, l = softmax_crossentropy_both(x, t, dy); …
 
 Where dy does not depend on l, which it does not for means and weighted sums. What dy needs is moved
-before the loss.
+before the loss. In mixed precision, logits of 16 bits are read, and their gradient written, as such:
+
+Before: dx, l = sparse_softmax_crossentropy_both(cast(x), t, dy); d = cast(dx)
+After:  d, l = sparse_softmax_crossentropy_both(x, t, dy)
 """
 
 from __future__ import annotations
@@ -57,16 +60,36 @@ def _join(graph: Graph, loss: Node, gradient: Node, before: set[Node]) -> Graph:
     later = graph.nodes[place + 1 :]
     graph.nodes[place:] = [n for n in later if n in before]
     graph.nodes += [loss, *(n for n in later if n not in before)]
-    rewrite = Rewrite(graph)
+    rewrite, narrow = Rewrite(graph), _is_narrow(graph, loss, gradient)
     made: list = []
 
     def visit(node, inputs):
         if node is loss:
-            operands = (*inputs, rewrite.mapping[gradient.inputs[2]])
+            logits = inputs[0].node.inputs[0] if narrow else inputs[0]
+            operands = (logits, *inputs[1:], rewrite.mapping[gradient.inputs[2]])
             new = rewrite.new.add(REGISTRY[f"{loss.op.name}_both"], operands, {}, where=loss.where)
             new.device = loss.device
             made.extend(new.outputs)
             return (made[1],)
-        return (made[0],) if node is gradient else None
+        if node is gradient:
+            return (made[0],)
+        if narrow and node.op.name == "cast" and node.inputs[0] is gradient.outputs[0]:
+            return inputs  # converted already
+        return None
 
     return rewrite.run(visit)
+
+
+def _is_narrow(graph: Graph, loss: Node, gradient: Node) -> bool:
+    """Whether the logits come from 16 bits, and their gradient goes there and nowhere else."""
+    source, dx = loss.inputs[0].node, gradient.outputs[0]
+    if loss.op.name != "sparse_softmax_crossentropy" or dx.dtype != "float32":
+        return False
+    if source.op.name != "cast" or source.inputs[0].dtype not in ("float16", "bfloat16"):
+        return False
+    if loss.device is not None and not loss.device.startswith("cpu"):
+        return False
+    dtype = source.inputs[0].dtype
+    readers = [n for n in graph.nodes if any(v is dx for v in n.inputs)]
+    kept = any(v is dx for v in (*graph.outputs, *graph.state.values()))
+    return not kept and all(n.op.name == "cast" and n.outputs[0].dtype == dtype for n in readers)

@@ -201,18 +201,23 @@ struct SparseSoftmaxCrossentropyGrad : RowKernel<1, 1> {
 };
 HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_grad, SparseSoftmaxCrossentropyGrad, kAllFloat)
 
-// inputs: logits, labels, dy [rows]; outputs: (softmax - one_hot) dy, loss [rows].
+// inputs: logits, labels, dy [rows]; outputs: (softmax - one_hot) dy, loss [rows]. The loss has the
+// dtype of dy, which may be wider than the logits: float32.
 struct SparseSoftmaxCrossentropyBoth : RowKernel<1, 1> {
-  explicit SparseSoftmaxCrossentropyBoth(Prepare& p) : RowKernel(p, p.inputs[0]) {
+  DType wide;
+  explicit SparseSoftmaxCrossentropyBoth(Prepare& p)
+      : RowKernel(p, p.inputs[0]), wide(p.inputs[2].dtype) {
     expect_labels(p.inputs[1], rows);
+    if (p.outputs[1].dtype != wide || !(wide == dtype || (is_half(dtype) && wide == DType::F32)))
+      fail("a loss and its gradient of the logits' dtype, or in float32");
   }
   void run(const Call& c) const {
     const int32_t* labels = checked_labels(c.inputs[1], rows, n);
     each_row(c, {0}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
-      const C dy = PerRow::get<C>(dtype, c.inputs[2], r);
+      const C dy = PerRow::get<C>(wide, c.inputs[2], r);
       const C m = row_max(in[0], n), asked = in[0][labels[r]] - m;
       const C s = exp_sum<true>(in[0], m, dx, n), scale = dy / s;
-      PerRow::set<C>(dtype, c.outputs[1], r, log_of(s) - asked);
+      PerRow::set<C>(wide, c.outputs[1], r, log_of(s) - asked);
       map_row(dx, n, [&](int64_t i, int64_t count) { return load_n(dx + i, count, C(0)) * scale; });
       dx[labels[r]] -= dy;
     });

@@ -134,3 +134,29 @@ def test_a_logit_that_is_not_a_number_stays_in_its_row():
     np.testing.assert_array_equal(np.isnan(loss), rows)
     np.testing.assert_array_equal(np.isnan(gradient).all(-1), rows)
     np.testing.assert_array_equal(np.isnan(gradient).any(-1), rows)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_logits_stay_narrow(dtype, monkeypatch):
+    """Mixed precision: a loss in float32 of logits of 16 bits."""
+    w = ops.cast(X[:8].T, dtype)
+
+    def f(x, t):
+        with GradientTape() as tape:
+            tape.watch(x)
+            logits = ops.matmul(x, w)
+            loss = ops.sparse_categorical_crossentropy(
+                t, ops.cast(logits, "float32"), from_logits=True
+            )
+            total = ops.mean(loss)
+        return loss, ops.cast(tape.gradient(total, x), "float32")
+
+    x, t = ops.cast(X, dtype), LABELS % 8
+    graph = passes.optimize(function(f).concrete(x, t).graph)
+    (node,) = (n for n in graph.nodes if n.op.name.endswith("_both"))
+    assert node.inputs[0].dtype == dtype
+    assert [v.dtype for v in node.outputs] == [dtype, "float32"]
+    together = function(f)(x, t)
+    monkeypatch.setattr(crossentropy, "run", lambda graph: graph)
+    for a, b in zip(together, function(f)(x, t), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -358,8 +358,10 @@ def _softmax_crossentropy_both(logits, targets, dy):
 
 @op(kernel="sparse_softmax_crossentropy_both")
 def _sparse_softmax_crossentropy_both(logits, labels, dy):
-    gradient = _sparse_softmax_crossentropy_grad(logits, labels, dy)
-    return gradient, _sparse_softmax_crossentropy(logits, labels)
+    """Computed in the dtype of `dy`, which may be wider than the logits and the gradient."""
+    wide = backend.cast(logits, dy.dtype)
+    gradient = _sparse_softmax_crossentropy_grad(wide, labels, dy)
+    return backend.cast(gradient, logits.dtype), _sparse_softmax_crossentropy(wide, labels)
 
 
 def _probabilities(name, output, axis):
