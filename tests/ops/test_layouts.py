@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from support.op_case import Maker, parametrize
 
+from hornbeam import ops
+
 SHAPES = {
     1: [((),), ((0,),), ((3, 0, 2),), ((1,),), ((1, 1, 1),), ((70, 33),)],
     2: [((), ()), ((0, 3), (3,)), ((4, 1), (1, 5)), ((2, 3, 4), (4,)), ((), (7,)),
