@@ -71,7 +71,7 @@ void go(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
 
 // ---------------------------------------------------------------------- threads of a block
 
-enum class Wait { None, Barrier, Warp, Done };
+enum class Wait { None, Poll, Barrier, Warp, Done };
 
 struct Copy {
   void* to;
@@ -88,9 +88,17 @@ struct Thread {
   int turn;          // which of the two places for bits it uses
   uint64_t bits[2];  // two: a lane may come to its next exchange before others have read this one
   alignas(16) unsigned char brought[2][64];
-  std::vector<Copy> copies;  // under way
-  int group;                 // of copies that begin now
+  std::vector<Copy> copies;                                 // under way
+  int group;                                                // of copies that begin now
+  std::vector<std::pair<int, std::function<void()>>> work;  // with their groups
+  int work_group;
 };
+struct BoxCopy {
+  const void* barrier;
+  std::function<void()> run;
+};
+std::vector<BoxCopy> box_copies;
+bool somebody_went_on;
 
 Context scheduler;
 std::vector<Thread> threads;
@@ -143,15 +151,19 @@ void run_block(bool reverse) {
     threads[i].turn = 0;
     threads[i].copies.clear();
     threads[i].group = 0;
+    threads[i].work.clear();
+    threads[i].work_group = 0;
     start(threads[i].context, stack_of(i), thread_main);
   }
+  box_copies.clear();
   for (int done = 0; done < n;) {
     bool moved = false;
+    somebody_went_on = false;
     int waiting = 0;
     for (int k = 0; k < n; ++k) {
       const int i = reverse ? n - 1 - k : k;
-      if (threads[i].wait == Wait::None) {
-        moved = true;
+      if (threads[i].wait == Wait::None || threads[i].wait == Wait::Poll) {
+        moved = moved || threads[i].wait == Wait::None;
         running = i;
         at.thread = threads[i].index;
         go(scheduler, threads[i].context);
@@ -160,7 +172,9 @@ void run_block(bool reverse) {
       }
       waiting += threads[i].wait == Wait::Barrier;
     }
-    if (moved) continue;
+    if (moved || somebody_went_on) continue;
+    for (const Thread& t : threads)
+      if (t.wait == Wait::Poll) fail("mbarrier: all threads wait, for what none of them will do");
     if (waiting + done != n)
       fail("threads of a warp wait for lanes that wait at a barrier (block of %d threads)", n);
     if (done > 0) fail("__syncthreads: %d of %d threads have ended without it", done, n);
@@ -321,6 +335,32 @@ void wait_copies(size_t groups_left) {
   }
   t.copies.resize(kept);
 }
+
+void copy_box_later(const void* barrier, std::function<void()> copy) {
+  box_copies.push_back({barrier, std::move(copy)});
+}
+void copy_boxes(const void* barrier) {
+  for (size_t i = 0; i < box_copies.size();)
+    if (box_copies[i].barrier == barrier) {
+      box_copies[i].run();
+      box_copies.erase(box_copies.begin() + int64_t(i));
+    } else {
+      ++i;
+    }
+}
+void work_later(std::function<void()> work) {
+  threads[running].work.emplace_back(threads[running].work_group, std::move(work));
+}
+void commit_work() { ++threads[running].work_group; }
+void wait_work(size_t groups_left) {
+  Thread& t = threads[running];
+  size_t done = 0;
+  while (done < t.work.size() && t.work[done].first + int(groups_left) < t.work_group)
+    t.work[done++].second();
+  t.work.erase(t.work.begin(), t.work.begin() + int64_t(done));
+}
+void pause() { yield(Wait::Poll); }
+void went_on() { somebody_went_on = true; }
 
 constexpr size_t kSharedBytes = 227 << 10;  // what a block of a Hopper GPU can have
 alignas(1024) unsigned char shared_memory[kSharedBytes];

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
+
 #define __global__ static
 #define __device__
 #define __host__
@@ -57,6 +59,17 @@ const void* brought(int lane, int turn);
 void copy_later(void* to, const void* from, size_t size, size_t valid);  // zeros from valid on
 void commit_copies();
 void wait_copies(size_t groups_left);
+
+// What runs when it must be done: copies into shared memory when their barrier is asked, work in
+// groups as copies above.
+void copy_box_later(const void* barrier, std::function<void()> copy);
+void copy_boxes(const void* barrier);
+void work_later(std::function<void()> work);
+void commit_work();
+void wait_work(size_t groups_left);
+// Lets other threads run, until what this one waits for has come; then `went_on`.
+void pause();
+void went_on();
 
 unsigned char* dynamic_shared();
 

@@ -1,12 +1,17 @@
 // Products on tensor cores: the plan, bfloat16 and float16, and the sum of parts.
 #include <stdlib.h>
 
+#include <algorithm>
+
 #include "ops/gemm_mma_kernel.cuh"
+#include "ops/gemm_vendor.cuh"
 
 namespace hb::cuda {
 
 void run_mma_float(const MmaProduct&, Float32Products, bool large, void* stream);  // …_float.cu
 void run_mma_double(const MmaProduct&, void* stream);
+// On Hopper's own instructions (gemm_hopper.cu), if it can: bfloat16, float16, float32 as tf32.
+bool run_hopper(const MmaProduct&, DType, void* stream);
 
 namespace {
 
@@ -45,7 +50,7 @@ int architecture() {
 }
 #endif
 
-MmaPlan::MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch)
+MmaPlan::MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch, bool matrices)
     : dtype_(dtype), m_(m), n_(n), batch_(batch) {
   const int64_t end = (int64_t(1) << 31) - 256;
   possible_ =
@@ -77,32 +82,43 @@ MmaPlan::MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch)
   if (part_k_ < depth) part_k_ = int(depth);
   parts_ = int((k + part_k_ - 1) / part_k_);
   if (parts_ < 1) parts_ = 1;
+  if (matrices && possible_ && m > 0 && n > 0 && k > 0)
+    vendor_ = VendorProduct::create(dtype, float32_);
 }
 
 size_t MmaPlan::partial_bytes() const {
-  return parts_ > 1 ? size_t(parts_) * size_t(batch_ * m_ * n_) * (dtype_ == DType::F64 ? 8 : 4)
-                    : 0;
+  const size_t item = dtype_ == DType::F64 ? 8 : 4;
+  const size_t own = parts_ > 1 ? size_t(parts_) * size_t(batch_ * m_ * n_) * item : 0;
+  return vendor_ ? std::max(own, VendorProduct::kWorkspace) : own;
 }
 
 void MmaPlan::run(MmaProduct p, void* stream) const {
   p.parts = parts_;
   p.part_k = part_k_;
+  void* workspace = p.partial;
   if (parts_ == 1) p.partial = nullptr;
   for (Operand* o : {&p.a, &p.b})
     while (uintptr_t(o->data) % uintptr_t(o->width) != 0) o->width /= 2;
+  const auto own = [&] { run_own(p, stream); };
+  if (!vendor_ || !vendor_->run(p, workspace, stream, own)) own();
+}
+
+void MmaPlan::run_own(const MmaProduct& p, void* stream) const {
   const auto add = [&](void (*kernel)(MmaProduct)) {
     if (parts_ > 1)
       launch(blocks_for(p.batch * p.m * int64_t(p.n)), dim3(kThreads), stream, kernel, p);
   };
+  const bool hopper = large_ && (dtype_ != DType::F32 || float32_ == Float32Products::Tf32) &&
+                      run_hopper(p, dtype_, stream);
   switch (dtype_) {
     case DType::BF16:
-      run_mma_engine<HalfEngine<BHalf>>(p, large_, stream);
+      if (!hopper) run_mma_engine<HalfEngine<BHalf>>(p, large_, stream);
       return add(add_parts<BHalf>);
     case DType::F16:
-      run_mma_engine<HalfEngine<Half>>(p, large_, stream);
+      if (!hopper) run_mma_engine<HalfEngine<Half>>(p, large_, stream);
       return add(add_parts<Half>);
     case DType::F32:
-      run_mma_float(p, float32_, large_, stream);
+      if (!hopper) run_mma_float(p, float32_, large_, stream);
       return add(add_parts<float>);
     default:
       run_mma_double(p, stream);

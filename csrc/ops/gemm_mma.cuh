@@ -5,6 +5,8 @@
 // patches are lines too, found number by number of channels as they are copied: nothing is unfolded
 // in memory.
 #pragma once
+#include <memory>
+
 #include "cuda/kernel.cuh"
 
 namespace hb::cuda {
@@ -99,16 +101,21 @@ struct MmaProduct {
 // mantissa), or tf32.
 enum class Float32Products : int { Parts3, Parts2, Tf32 };
 
+class VendorProduct;  // gemm_vendor.cuh
+
 class MmaPlan {
  public:
-  // Sizes beyond 2^31 and shapes for which it is no use: not `possible`.
-  MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch);
+  // Sizes beyond 2^31: not `possible`. A library may be asked for products of plain matrices.
+  MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch, bool matrices = false);
   bool possible() const { return possible_; }
   size_t partial_bytes() const;  // of MmaProduct::partial
   // Sets parts of `p`, whose partial has partial_bytes(), and starts it.
   void run(MmaProduct p, void* stream) const;
 
  private:
+  void run_own(const MmaProduct& p, void* stream) const;
+
+  std::shared_ptr<VendorProduct> vendor_;
   DType dtype_;
   Float32Products float32_ = Float32Products::Parts3;
   int64_t m_, n_, batch_;

@@ -244,7 +244,7 @@ __device__ __noinline__ float plain_sum(const MmaProduct& p, const T* a, const T
   return sum;
 }
 
-__device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
+__host__ __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 
 __device__ __forceinline__ bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 

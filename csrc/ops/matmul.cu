@@ -100,7 +100,7 @@ struct Matmul {
       s.batch = 1;
       s.axes = 0;
     }
-    plan.emplace(dtype, s.m, s.n, s.k, s.batch);
+    plan.emplace(dtype, s.m, s.n, s.k, s.batch, true);
     p.scratch_bytes = plan->partial_bytes();
   }
   static bool flag(const Attrs& attrs, const char* name) {

@@ -28,6 +28,15 @@ def precision():
     hornbeam.config.set_matmul_precision(before)
 
 
+@pytest.fixture
+def hopper(cuda, monkeypatch):
+    """The emulated device is a Hopper GPU."""
+    if "emulated" in backend._core.device_description(cuda):
+        monkeypatch.setenv("HORNBEAM_EMULATE_ARCHITECTURE", "90")
+    elif "compute capability 9.0" not in backend._core.device_description(cuda):
+        pytest.skip("needs a Hopper GPU")
+
+
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
@@ -183,6 +192,52 @@ def test_without_tensor_cores(cuda, monkeypatch):
     )
 
 
+HOPPER = [
+    # columns in tiles of 128, sums in parts; in tiles of 256; edges of tiles and of k; every layout
+    (136, 128, 65600, (False, True)),
+    (1544, 1416, 72, (False, False)),
+    (1544, 1416, 64, (True, False)),
+    (1032, 3976, 72, (False, True)),
+    (1036, 3976, 72, (True, False)),  # lines of `a` are no multiples of 16 bytes: not by TMA
+]
+
+
+@pytest.mark.parametrize(("m", "n", "k", "transposed"), HOPPER)
+def test_hopper(m, n, k, transposed, cuda, hopper):
+    dtype = "float16" if k == 64 else "bfloat16"
+    check_product(cuda, normal(m, k), normal(k, n, seed=1), dtype, transposed)
+
+
+def test_hopper_batches(cuda, hopper):
+    check_product(cuda, normal(1, 72, 40), normal(130, 40, 72, seed=1), "bfloat16")
+    check_product(cuda, normal(130, 72, 40), normal(130, 40, 72, seed=1), "bfloat16")
+
+
+def test_hopper_tf32(cuda, hopper, precision, monkeypatch):
+    """wgmma cuts the lower bits off, mma.sync is given rounded numbers: so it shows which ran."""
+    precision("medium")
+    x, y = np.full((130, 72, 40), 1 + 1.5 * 2.0**-11, "float32"), np.ones((130, 72, 40), "float32")
+
+    def f(x, y):
+        return ops.matmul(x, ops.swapaxes(y, -1, -2))
+
+    tensors = [as_tensor(v, "float32") for v in (x, y)]
+    np.testing.assert_array_equal(on(cuda, f, *tensors), 40)
+    if "emulated" in backend._core.device_description(cuda):
+        monkeypatch.setenv("HORNBEAM_EMULATE_ARCHITECTURE", "80")
+        np.testing.assert_allclose(on(cuda, f, *tensors), 40 * (1 + 2.0**-10), rtol=1e-5)
+
+
+def test_hopper_order_of_threads(cuda, hopper, monkeypatch):
+    x, y = normal(130, 72, 200), normal(130, 200, 72, seed=1)
+    tensors = [as_tensor(v, "bfloat16") for v in (x, y)]
+    results = []
+    for order in ("", "reverse"):
+        monkeypatch.setenv("HORNBEAM_EMULATE_ORDER", order)
+        results.append(on(cuda, ops.matmul, *tensors))
+    np.testing.assert_array_equal(*results)
+
+
 def machine_code(source, architecture, folder):
     """SASS of a kernel file; skips, saying so, where CUDA's tools are missing."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
@@ -199,11 +254,15 @@ def machine_code(source, architecture, folder):
 
 
 @pytest.mark.parametrize(
-    ("source", "instructions"),
-    [("gemm_mma.cu", ("HMMA.16816.F32", "LDGSTS", "LDSM")),
-     ("gemm_mma_float.cu", ("HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32", "DMMA", "LDGSTS"))],
-)  # fmt: skip
-def test_machine_code(source, instructions, tmp_path):
-    code = machine_code(source, "sm_80", tmp_path)
+    ("source", "architecture", "instructions"),
+    [
+        ("gemm_mma.cu", "sm_80", ("HMMA.16816.F32", "LDGSTS", "LDSM")),
+        ("gemm_mma_float.cu", "sm_80", ("HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32", "DMMA")),
+        ("gemm_hopper.cu", "sm_90a", ("HGMMA.64x256x16.F32.BF16", "HGMMA.64x256x8.F32.TF32")),
+        ("gemm_hopper.cu", "sm_90a", ("UTMALDG.3D", "SYNCS", "USETMAXREG")),
+    ],
+)
+def test_machine_code(source, architecture, instructions, tmp_path):
+    code = machine_code(source, architecture, tmp_path)
     for instruction in instructions:
         assert instruction in code
