@@ -125,9 +125,22 @@ class ConvWinograd final : public ConvKernel {
   struct Output {
     float* y;
     Epilogue<float> epilogue;
-    // Column `column`, element `at` of the output; n of the lanes count.
-    HB_INLINE void put(int64_t at, int64_t column, V v, int64_t n) const {
-      if (n >= L) return store(y + at, epilogue.vector<float>(v, column, at));
+    HB_INLINE V scale_at(int64_t column, int64_t n) const {
+      return epilogue.scale ? load_part(epilogue.scale + column, n) : splat(1.f);
+    }
+    HB_INLINE V bias_at(int64_t column, int64_t n) const {
+      return epilogue.bias ? load_part(epilogue.bias + column, n) : V{};
+    }
+    // Column `column`, element `at` of the output; n of the lanes count. scale, bias: as above.
+    HB_INLINE void put(int64_t at, int64_t column, V v, V scale, V bias, int64_t n) const {
+      if (n < L) return put_part(at, column, v, n);
+      v = v * scale + bias;
+      if (epilogue.residual) v += load(epilogue.residual + at);
+      if (epilogue.relu) v = v < V{} ? V{} : v;  // keeps NaN
+      if (epilogue.mask) v = load(epilogue.mask + at) > V{} ? v : V{};
+      store(y + at, v);
+    }
+    __attribute__((noinline)) void put_part(int64_t at, int64_t column, V v, int64_t n) const {
       for (int64_t i = 0; i < n; ++i) y[at + i] = epilogue.scalar<float>(v[i], column + i, at + i);
     }
   };
@@ -249,27 +262,27 @@ class ConvWinograd final : public ConvKernel {
       }
     }
     for (int64_t c = 0; c < width; c += L) {
+      const V scale = out.scale_at(col + c, width - c), bias = out.bias_at(col + c, width - c);
       for (int64_t p = first; p < last; ++p) {
         const float* from = sums + (p - first) * kSquare * mr_ * kNr + c;
         const int64_t count = min64(mr_, tiles_.total - p * mr_);
         for (int64_t i = 0; i < count; ++i)
-          store_tile(from + i * kNr, p * mr_ + i, col + c, width - c, out);
+          store_tile(from + i * kNr, p * mr_ + i, col + c, width - c, scale, bias, out);
       }
     }
   }
-  HB_INLINE void store_tile(const float* sums, int64_t tile, int64_t column, int64_t width,
-                            const Output& out) const {
+  HB_INLINE void store_tile(const float* sums, int64_t tile, int64_t column, int64_t width, V scale,
+                            V bias, const Output& out) const {
     int64_t n, row, col;
     tiles_.at(tile, &n, &row, &col);
     const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
     const int64_t first = ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
-    V y[M * M];
     both_axes<N, M>([](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
                     [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
-                    [&](int a, int b, V t) { y[a * M + b] = t; });
-    for (int a = 0; a < M && a < rows; ++a)
-      for (int b = 0; b < M && b < cols; ++b)
-        out.put(first + (a * s_.ow + b) * s_.o, column, y[a * M + b], width);
+                    [&](int a, int b, V t) {
+                      if (a < rows && b < cols)
+                        out.put(first + (a * s_.ow + b) * s_.o, column, t, scale, bias, width);
+                    });
   }
 
   WinogradShape s_;
