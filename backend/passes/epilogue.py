@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hornbeam.backend import dtypes
 from hornbeam.backend.graph import Graph
 from hornbeam.backend.passes.rewrite import Rewrite, uses
 from hornbeam.backend.passes.simplify import _scalar
@@ -95,7 +96,7 @@ def _is_open(value, out, info) -> bool:
     return (
         node.op.name in _PRODUCERS
         and _is_free(value, out, info)
-        and value.dtype in ("float32", "float64")
+        and dtypes.is_float(value.dtype)
         and not _has_relu(node)
         and "mask" not in node.attrs.get("epilogue", ())
     )

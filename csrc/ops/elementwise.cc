@@ -13,10 +13,12 @@
 // it keeps elsewhere) only rows with a sum that is not zero are computed at all.
 //
 // An output may lie in the buffer of an input of the same shape. A result is written there at once
-// only if no later instruction of the tile reads that input; else it waits in its slot.
+// only if no later instruction of the tile reads that input; else it waits in its slot. So does one
+// that is larger than the caches, to be stored past them.
 #include "ops/elementwise.h"
 
 #include "ops/segments.h"
+#include "simd/stream.h"
 
 namespace hb::HB_ISA {
 
@@ -105,6 +107,9 @@ struct Step {
   }
 };
 
+// How a result gets into its output: the instruction writes it there, or it is copied.
+enum class Way : uint8_t { Direct, Copy, Stream };
+
 struct Output {
   int value, step;
   TileFn store;  // computed -> stored, or null
@@ -184,26 +189,38 @@ class Elementwise {
     char* scratch = (char*)call.scratch;
     for (int i = 0; i < num_inputs_; ++i)
       if (inputs_[i].access == Access::Periodic) expand(inputs_[i], call.inputs[i], scratch);
-    // Which outputs may be written by the instruction that makes them.
-    Array<bool> direct(num_outputs_);
+    Array<Way> ways(num_outputs_);
+    bool streams = false;
     for (int o = 0; o < num_outputs_; ++o) {
-      direct[o] = outputs_[o].store == nullptr;
-      for (int i = 0; i < num_inputs_; ++i)
-        if (call.inputs[i] == call.outputs[o] && inputs_[i].last_read > outputs_[o].step)
-          direct[o] = false;
+      ways[o] = way_of(call, o);
+      streams |= ways[o] == Way::Stream;
     }
     if (sparse_ >= 0) memset(scratch + zeros_offset_, 0, size_t(slot_bytes_));
-    if (lazy_.size > 0) return run_rows(call, direct);
+    if (lazy_.size > 0) return run_rows(call, ways);
     parallel_for(num_tasks_, [&](int64_t task, int worker) {
       char* slots;
       void** at = worker_values(scratch, worker, &slots);
       const int64_t end = (task + 1) * task_elements_;
       for (int64_t pos = task * task_elements_; pos < end && pos < total_; pos += tile_)
-        run_tile(call, direct, pos, int(total_ - pos < tile_ ? total_ - pos : tile_), at, slots);
+        run_tile(call, ways, pos, int(total_ - pos < tile_ ? total_ - pos : tile_), at, slots);
+      if (streams) stream_fence();
     });
   }
 
  private:
+  Way way_of(const Call& call, int output) const {
+    const Output& out = outputs_[output];
+    if (out.store != nullptr) return Way::Copy;
+    bool fresh = lazy_.size == 0;  // not in a cache because an operand was read there
+    for (int i = 0; i < num_inputs_; ++i) {
+      if (call.inputs[i] != call.outputs[output]) continue;
+      if (inputs_[i].last_read > out.step) return Way::Copy;
+      fresh = false;
+    }
+    const bool aligned = uintptr_t(call.outputs[output]) % HB_VEC_BYTES == 0;
+    const bool large = total_ * out.item_bytes > kStreamBytes;
+    return fresh && large && aligned ? Way::Stream : Way::Direct;
+  }
   void** worker_values(char* scratch, int worker, char** slots) const {
     char* mine = scratch + worker_offset_ + size_t(worker) * worker_bytes_;
     void** at = (void**)mine;
@@ -215,7 +232,7 @@ class Elementwise {
 
   // The rows whose sum is not zero, in tasks of kRowsOfTask places of the sorted rows; a row
   // belongs to the task in which its first place is.
-  void run_rows(const Call& call, const Array<bool>& direct) const {
+  void run_rows(const Call& call, const Array<Way>& ways) const {
     const Input& x = inputs_[sparse_];
     const int32_t* keys = (const int32_t*)call.inputs[x.keys];
     for (int o = 0; o < num_outputs_; ++o) {
@@ -246,7 +263,7 @@ class Elementwise {
         }
         if (zero) continue;
         for (int64_t pos = begin; pos < begin + x.inner; pos += tile_)
-          run_tile(call, direct, pos, int(smaller(tile_, begin + x.inner - pos)), at, slots, first);
+          run_tile(call, ways, pos, int(smaller(tile_, begin + x.inner - pos)), at, slots, first);
       }
     });
   }
@@ -556,7 +573,7 @@ class Elementwise {
     }
   }
 
-  void run_tile(const Call& call, const Array<bool>& direct, int64_t pos, int n, void** at,
+  void run_tile(const Call& call, const Array<Way>& ways, int64_t pos, int n, void** at,
                 char* slots, int64_t row = -1) const {
     for (int i = 0; i < num_inputs_; ++i) {
       const Input& x = inputs_[i];
@@ -566,7 +583,8 @@ class Elementwise {
         at[i] = (char*)call.inputs[i] + pos * x.item_bytes;
     }
     for (int o = 0; o < num_outputs_; ++o)
-      if (direct[o]) at[outputs_[o].value] = (char*)call.outputs[o] + pos * outputs_[o].item_bytes;
+      if (ways[o] == Way::Direct)
+        at[outputs_[o].value] = (char*)call.outputs[o] + pos * outputs_[o].item_bytes;
     for (int s = 0; s < num_steps_; ++s) {
       const Step& step = steps_[s];
       if (step.loads()) {
@@ -592,12 +610,14 @@ class Elementwise {
       }
     }
     for (int o = 0; o < num_outputs_; ++o) {
-      if (direct[o]) continue;
+      if (ways[o] == Way::Direct) continue;
       const Output& out = outputs_[o];
       char* dst = (char*)call.outputs[o] + pos * out.item_bytes;
       const void* src = at[out.value];
       if (out.store != nullptr)
         out.store(dst, &src, n);
+      else if (ways[o] == Way::Stream)
+        stream_copy(dst, src, size_t(n) * size_t(out.item_bytes));
       else
         memcpy(dst, src, size_t(n) * size_t(out.item_bytes));
     }

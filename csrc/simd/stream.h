@@ -25,6 +25,13 @@ HB_INLINE void stream(T* p, Vec<T> v) {
   store(p, v);
 #endif
 }
+HB_INLINE void stream_copy(void* to, const void* from, size_t bytes) {
+  char* dst = static_cast<char*>(to);
+  const char* src = static_cast<const char*>(from);
+  for (; bytes >= HB_VEC_BYTES; bytes -= HB_VEC_BYTES, dst += HB_VEC_BYTES, src += HB_VEC_BYTES)
+    stream(dst, load(src));
+  memcpy(dst, src, bytes);
+}
 // Before other threads are told of what was streamed.
 HB_INLINE void stream_fence() {
 #if defined(__x86_64__)
