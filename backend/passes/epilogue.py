@@ -136,12 +136,12 @@ def _is_vector(x, y) -> bool:
     return x.dtype == y.dtype and x.size == n and x.shape[-1:] == (n,)
 
 
-def _vector(rewrite, x, y, where):
+def _view(rewrite, x, shape, where):
     from hornbeam.backend.registry import reshape
 
-    if len(x.shape) == 1:
+    if x.shape == shape:
         return x
-    return rewrite.new.add(reshape, (x,), {"shape": (x.size,)}, where=where).outputs[0]
+    return rewrite.new.add(reshape, (x,), {"shape": shape}, where=where).outputs[0]
 
 
 def _apply(rewrite, name, operands, where):
@@ -151,14 +151,43 @@ def _apply(rewrite, name, operands, where):
 
 
 def _absorb_sum(rewrite, node, inputs, info):
-    out = node.outputs[0]
+    pairs = [inputs] if node.op.name == "subtract" else [inputs, inputs[::-1]]
+    sums = _sum(rewrite, node, pairs, node.outputs[0], info)
+    return sums or _sum_before_view(rewrite, node, pairs, info)
+
+
+def _sum_before_view(rewrite, node, pairs, info):
+    """reshape(product) + x = reshape(product + x'): for heads of attention."""
+    for view, x in pairs:
+        product = view.node.inputs[0] if view.node.op.name == "reshape" else None
+        if product is None or not _is_free(view, node.outputs[0], info):
+            continue
+        if not _is_open(product, product, info):
+            continue
+        tail = x.shape[next((i for i, n in enumerate(x.shape) if n != 1), len(x.shape)) :]
+        if x.shape == view.shape:
+            if x in info and not info[x].stored:
+                continue
+            shape = product.shape
+        elif tail == view.shape[-len(tail) :] and x.size == product.shape[-1]:
+            shape = (x.size,)
+        else:
+            continue
+        flat = _view(rewrite, x, shape, node.where)
+        out = _sum(rewrite, node, [(product, flat)], product, info)
+        if out is not None:
+            info[out[0]] = _Info(True, True, info[view].position)
+            return (_view(rewrite, out[0], view.shape, node.where),)
+    return None
+
+
+def _sum(rewrite, node, pairs, out, info):
     subtract = node.op.name == "subtract"
-    pairs = [inputs] if subtract else [inputs, inputs[::-1]]
     for y, x in pairs:
         if not _is_open(y, out, info) or not _is_vector(x, y):
             continue
         operands = _operands(y.node)
-        x = _vector(rewrite, x, y, node.where)
+        x = _view(rewrite, x, (x.size,), node.where)
         if "bias" in operands:
             x = _apply(rewrite, node.op.name, (operands["bias"], x), node.where)
         elif subtract:
@@ -167,7 +196,9 @@ def _absorb_sum(rewrite, node, inputs, info):
     if subtract:
         return None
     # the later product, so that it moves little
-    pairs.sort(key=lambda pair: info[pair[0]].position if pair[0] in info else -1, reverse=True)
+    pairs = sorted(
+        pairs, key=lambda pair: info[pair[0]].position if pair[0] in info else -1, reverse=True
+    )
     for y, x in pairs:
         if x.shape != y.shape or x.dtype != y.dtype or (x in info and not info[x].stored) or x is y:
             continue
@@ -188,7 +219,7 @@ def _absorb_scale(rewrite, node, inputs, info):
         operands = _operands(y.node)
         if "residual" in operands:
             continue
-        x = _vector(rewrite, x, y, node.where)
+        x = _view(rewrite, x, (x.size,), node.where)
         for name in ("scale", "bias"):
             if name in operands:
                 operands[name] = _apply(rewrite, "multiply", (operands[name], x), node.where)

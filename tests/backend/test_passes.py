@@ -194,6 +194,27 @@ def test_the_mask_of_a_relu_goes_into_the_gradient_that_it_masks(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
+def test_sums_behind_a_view_of_a_product_go_into_the_product(monkeypatch):
+    w, b, more = normal(6, 6), normal(2, 3, seed=1), normal(6, seed=2)
+
+    def f(x, skip, w, b, more):
+        heads = ops.reshape(ops.matmul(x, w), (2, 2, 2, 3)) + b
+        y = ops.reshape(ops.matmul(ops.reshape(ops.exp(heads), (4, 6)), w), (2, 2, 6))
+        y = y + more + skip
+        z = ops.reshape(ops.matmul(x, b[0, 0] * w), (2, 2, 6)) - more
+        other = ops.reshape(ops.matmul(x, w + 1), (2, 2, 2, 3)) + b[:, :1]  # no bias of columns
+        return y, z, other
+
+    arrays = (normal(4, 6), normal(2, 2, 6, seed=3), w, b, more)
+    graph = optimized(f, *arrays)
+    products = [n for n in graph.nodes if n.op.name == "matmul"]
+    assert [len(n.inputs) for n in products].count(4) == 1
+    assert [len(n.inputs) for n in products].count(3) == 2
+    want = unfused(f, *arrays, monkeypatch=monkeypatch)
+    for got, expected in zip(function(f)(*arrays), want, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_epilogues_keep_the_order_of_operations(monkeypatch):
     w, v, r = normal(6, 5), normal(5, seed=1), normal(4, 5, seed=2)
     cases = [
