@@ -111,6 +111,30 @@ struct MaskOf {
   typedef decltype(Vec<T>{} < Vec<T>{}) type;
 };
 
+// The lanes of a vector of T whose byte is not 0. By intrinsics: GCC widens bytes to words one lane
+// after the other.
+template <class T>
+HB_INLINE typename MaskOf<T>::type lanes_where(const uint8_t* bytes) {
+  typedef typename MaskOf<T>::type Mask;
+  typename Bytes<T>::type b;
+  memcpy(&b, bytes, sizeof b);
+#if defined(__SSE4_1__)
+  __m128i x{};
+  memcpy(&x, bytes, sizeof b < sizeof x ? sizeof b : sizeof x);
+#if HB_VEC_BYTES == 64
+  if constexpr (sizeof(T) == 4) return (Mask)_mm512_maskz_cvtepu8_epi32(0xffff, x) != 0;
+  if constexpr (sizeof(T) == 8) return (Mask)_mm512_maskz_cvtepu8_epi64(0xff, x) != 0;
+#elif HB_VEC_BYTES == 32
+  if constexpr (sizeof(T) == 4) return (Mask)_mm256_cvtepu8_epi32(x) != 0;
+  if constexpr (sizeof(T) == 8) return (Mask)_mm256_cvtepu8_epi64(x) != 0;
+#else
+  if constexpr (sizeof(T) == 4) return (Mask)_mm_cvtepu8_epi32(x) != 0;
+  if constexpr (sizeof(T) == 8) return (Mask)_mm_cvtepu8_epi64(x) != 0;
+#endif
+#endif
+  return __builtin_convertvector(b, Mask) != 0;
+}
+
 // Runs fn.template operator()<T>() for each type.
 template <class... Ts, class F>
 void each(const F& fn) {
@@ -250,15 +274,9 @@ void add_comparisons(ElementwiseTable& table) {
          const uint8_t* c = (const uint8_t*)src[0];
          const T *a = (const T*)src[1], *b = (const T*)src[2];
          T* d = (T*)dst;
-         typedef typename Bytes<T>::type B;
-         typedef typename MaskOf<T>::type Mask;
          int i = 0;
-         for (; i + kLanes<T> <= n; i += kLanes<T>) {
-           B bytes;
-           memcpy(&bytes, c + i, sizeof bytes);
-           const Mask mask = __builtin_convertvector(bytes, Mask) != 0;
-           store(d + i, mask ? load(a + i) : load(b + i));
-         }
+         for (; i + kLanes<T> <= n; i += kLanes<T>)
+           store(d + i, lanes_where<T>(c + i) ? load(a + i) : load(b + i));
          for (; i < n; ++i) d[i] = c[i] ? a[i] : b[i];
        }});
 }
