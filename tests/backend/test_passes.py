@@ -290,6 +290,19 @@ def test_batch_normalisation_in_training_takes_in_a_skip_connection_and_relu(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=tolerance)
 
 
+def test_a_cluster_larger_than_the_caches():
+    n = (1 << 22) + 37  # results go past the caches, operands are fetched ahead
+    y, d = normal(n), normal(n, seed=1)
+
+    def f(y, d):
+        z = ops.where(y > 0, d, 0.0)
+        return z, z * 2 + y, ops.cast(z > 1, "int8")
+
+    z = np.where(y > 0, d, 0)
+    for got, want in zip(function(f)(y, d), (z, z * 2 + y, z > 1), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_clusters_never_wait_for_each_other():
     # elementwise nodes whose clusters interleave with reductions in many ways
     for seed in range(60):
