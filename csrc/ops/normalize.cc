@@ -168,17 +168,25 @@ struct RowNormGrad {
   template <class C>
   HB_INLINE void row(const C* x, const C* gamma, const C* dy, C* dx, C* dgamma, C* dbeta) const {
     const RowStatistics<C> s = row_statistics<kCentered>(x, n, C(epsilon));
-    Vec<C> sum_g{}, sum_gh{};
-    each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    Vec<C> sum_g[2] = {}, sum_gh[2] = {};  // in turns: an addition waits for the one before it
+    const auto add = [&](int64_t i, int64_t count, int k) __attribute__((always_inline)) {
       const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
       const Vec<C> d = load_n(dy + i, count, C(0)), g = d * load_n(gamma + i, count, C(0));
-      sum_g += g;
-      sum_gh += g * h;
+      sum_g[k] += g;
+      sum_gh[k] += g * h;
       store_n(dgamma + i, load_n(dgamma + i, count, C(0)) + d * h, count);
       if (kCentered) store_n(dbeta + i, load_n(dbeta + i, count, C(0)) + d, count);
-    });
-    const C mean_g = kCentered ? sum_lanes<C>(sum_g) / C(n) : C(0);
-    const C mean_gh = sum_lanes<C>(sum_gh) / C(n);
+    };
+    constexpr int kStep = kLanes<C>;
+    int64_t i = 0;
+    for (; i + 2 * kStep <= n; i += 2 * kStep) {
+      add(i, kStep, 0);
+      add(i + kStep, kStep, 1);
+    }
+    each_vector<C>(n - i, [&](int64_t j, int64_t count)
+                              __attribute__((always_inline)) { add(i + j, count, 0); });
+    const C mean_g = kCentered ? sum_lanes<C>(sum_g[0] + sum_g[1]) / C(n) : C(0);
+    const C mean_gh = sum_lanes<C>(sum_gh[0] + sum_gh[1]) / C(n);
     each_vector<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
       const Vec<C> h = (load_n(x + i, count, s.mean) - s.mean) * s.rstd;
       const Vec<C> g = load_n(dy + i, count, C(0)) * load_n(gamma + i, count, C(0));

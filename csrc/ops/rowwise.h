@@ -40,26 +40,46 @@ HB_INLINE void store_n(C* p, Vec<C> v, int64_t count) {
   }
 }
 
+template <class C, int kCount>
+struct Part {
+  typedef C type __attribute__((vector_size(kCount * sizeof(C))));
+};
+// f(first half, second half), down to one element.
+template <int kCount, class C, class V, class F>
+HB_INLINE C fold_lanes(V v, const F& f) {
+  if constexpr (kCount == 2) {
+    typename Part<C, 2>::type w{v[1], v[1]};
+    return f(v, w)[0];
+  } else {
+    typename Part<C, kCount / 2>::type half[2];
+    memcpy(half, &v, sizeof v);
+    return fold_lanes<kCount / 2, C>(f(half[0], half[1]), f);
+  }
+}
 template <class C>
 HB_INLINE C sum_lanes(Vec<C> v) {
-  for (int w = kLanes<C> / 2; w > 0; w /= 2) {
-    for (int i = 0; i < w; ++i) v[i] += v[i + w];
-  }
-  return v[0];
+  return fold_lanes<kLanes<C>, C>(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 template <class C>
-HB_INLINE C max_lanes(Vec<C> v) {  // NaN wins
-  C m = v[0];
-  for (int i = 1; i < kLanes<C>; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
-  return m;
+HB_INLINE C max_lanes(Vec<C> v) {  // of numbers
+  return fold_lanes<kLanes<C>, C>(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; });
 }
-// Sum of f(i, count) over a row, where f gives 0 in lanes past the end.
+// Sum of f(i, count) over a row, where f gives 0 in lanes past the end. Four sums, since an
+// addition waits for the one before it.
 template <class C, class F>
 HB_INLINE C row_sum(int64_t n, const F& f) {
-  Vec<C> total{};
-  each_vector<C>(
-      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) { total += f(i, count); });
-  return sum_lanes<C>(total);
+  constexpr int kStep = kLanes<C>;
+  Vec<C> total[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kStep <= n; i += 4 * kStep) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) total[k] += f(i + k * kStep, int64_t(kStep));
+  }
+  for (; i + kStep <= n; i += kStep) total[0] += f(i, int64_t(kStep));
+  if (i < n) total[1] += f(i, n - i);
+  return sum_lanes<C>((total[0] + total[1]) + (total[2] + total[3]));
 }
 
 template <class T>
