@@ -14,8 +14,10 @@
 // key at all, which attend to all alike.
 //
 // Floor: 2 T S (H + E) operations forward and 2 T S (5 H + 3 E) backward at the rate of
-// multiply-adds (half where causal); tensor cores are not used here.
+// multiply-adds (half where causal). 16-bit operands go to tensor cores where their layout allows
+// (attention_mma.cu).
 #include "cuda/block.cuh"
+#include "ops/attention.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -23,27 +25,12 @@ namespace {
 constexpr int kTile = 64;   // rows and columns of a tile of scores
 constexpr int kDepth = 32;  // features of a piece of both operands of scores
 constexpr int kEdge = kTile / 16;
-constexpr float kMasked = -0.999999e30f;  // as in attention.cc
-constexpr float kLowest = -3.402823466e38f;
+constexpr float kMasked = kMaskedScore, kLowest = kLowestScore;
 static_assert(kThreads == 256);
 
-struct Extra {  // strides of a mask or bias, 0 where broadcast
-  int64_t batch = 0, head = 0, query = 0, key = 0;
-  __device__ int64_t at(int64_t b, int64_t n, int64_t q, int64_t s) const {
-    return b * batch + n * head + q * query + s * key;
-  }
-};
-struct Shape {
-  int64_t batch, queries, keys, heads, key_heads, group, h, e;
-  float scale;
-  bool causal;
-  Extra bias, mask;
-};
+typedef AttentionSizes Shape;
 template <class T>
-struct Operands {
-  const T *q, *k, *v, *bias;
-  const uint8_t* mask;
-};
+using Operands = AttentionOperands<T>;
 
 // Rows of a matrix with a distance of `stride`; zeros outside of [0, count) x [0, width).
 template <class T>
@@ -136,13 +123,6 @@ __device__ void write_rows(T* y, int64_t stride, int64_t count, int64_t width,
   }
 }
 
-template <class T>
-__device__ float score(const Shape& z, const Operands<T>& o, float dot, int64_t b, int64_t n,
-                       int64_t q, int64_t s) {
-  float v = dot * z.scale;
-  if (o.bias) v += float(widened(o.bias[z.bias.at(b, n, q, s)]));
-  return (z.causal && s > q) || (o.mask && !o.mask[z.mask.at(b, n, q, s)]) ? kMasked : v;
-}
 __device__ __forceinline__ float max_of_16(float x) {
   for (int by = 8; by > 0; by /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, by));
   return x;
@@ -184,8 +164,8 @@ __global__ void __launch_bounds__(kThreads)
       float most = kLowest, sum = 0;
       for (int j = 0; j < kEdge; ++j) {
         const int64_t key = s0 + tile_x() + 16 * j;
-        s[i][j] =
-            row < z.queries && key < z.keys ? score(z, o, s[i][j], b, n, row, key) : -HUGE_VALF;
+        s[i][j] = row < z.queries && key < z.keys ? attention_score(z, o, s[i][j], b, n, row, key)
+                                                  : -HUGE_VALF;
         most = fmaxf(most, s[i][j]);  // a NaN is lost here, but not in the sum
       }
       most = fmaxf(top[i], max_of_16(most));
@@ -244,7 +224,7 @@ __device__ Slopes slopes(const Shape& z, const Operands<T>& o, const Backward<T>
                          float dp, int64_t b, int64_t n, int64_t q, int64_t s) {
   if (q >= z.queries || s >= z.keys) return {0, 0};
   const int64_t at = (b * z.heads + n) * z.queries + q;
-  const float v = score(z, o, dot, b, n, q, s);
+  const float v = attention_score(z, o, dot, b, n, q, s);
   const float p = expf(v - g.stats[2 * at]) * g.stats[2 * at + 1];
   return {p, v == kMasked ? 0.0f : p * (dp - g.d[at]) * z.scale};
 }
@@ -349,7 +329,7 @@ struct AttentionShape {
       const bool is_mask = x.dtype == DType::Bool;
       if (!is_mask && x.dtype != dtype) fail("a bias of the query's dtype, a boolean mask");
       if (x.rank != 4) fail("bias and mask of rank 4");
-      Extra& extra = is_mask ? z.mask : z.bias;
+      AttentionExtra& extra = is_mask ? z.mask : z.bias;
       const int64_t full[] = {z.batch, z.heads, z.queries, z.keys};
       int64_t* strides[] = {&extra.batch, &extra.head, &extra.query, &extra.key};
       int64_t stride = 1;
@@ -398,8 +378,12 @@ struct Attention : AttentionShape {
   explicit Attention(Prepare& p) : AttentionShape(p, 3, p.num_inputs) {}
   void run(const Call& c) const {
     with([&]<class T, int kPieces>() {
-      launch(blocks(z.queries, z.heads, z.batch), dim3(kThreads), c.stream, attend<T, kPieces>,
-             static_cast<T*>(c.outputs[0]), static_cast<float*>(c.outputs[1]), operands<T>(c), z);
+      T* y = static_cast<T*>(c.outputs[0]);
+      float* stats = static_cast<float*>(c.outputs[1]);
+      if constexpr (sizeof(T) == 2)
+        if (attend_on_tensor_cores(z, operands<T>(c), y, stats, c.stream)) return;
+      launch(blocks(z.queries, z.heads, z.batch), dim3(kThreads), c.stream, attend<T, kPieces>, y,
+             stats, operands<T>(c), z);
     });
   }
 };
@@ -420,6 +404,11 @@ struct AttentionGrad : AttentionShape {
       launch(blocks_for(z.batch * z.heads * z.queries, kThreads / 32), dim3(kThreads), c.stream,
              dot_rows<T>, d, y, dy, z);
       const Backward<T> g{static_cast<const float*>(c.inputs[at_y + 1]), d, dy};
+      if constexpr (sizeof(T) == 2)
+        if (attend_back_on_tensor_cores(
+                z, operands<T>(c), g.stats, d, dy, static_cast<T*>(c.outputs[0]),
+                static_cast<T*>(c.outputs[1]), static_cast<T*>(c.outputs[2]), c.stream))
+          return;
       launch(blocks(z.queries, z.heads, z.batch), dim3(kThreads), c.stream,
              attend_grad_query<T, kPieces>, static_cast<T*>(c.outputs[0]), operands<T>(c), g, z);
       launch(blocks(z.keys, z.key_heads, z.batch), dim3(kThreads), c.stream,
