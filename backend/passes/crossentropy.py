@@ -87,8 +87,6 @@ def _is_narrow(graph: Graph, loss: Node, gradient: Node) -> bool:
         return False
     if source.op.name != "cast" or source.inputs[0].dtype not in ("float16", "bfloat16"):
         return False
-    if loss.device is not None and not loss.device.startswith("cpu"):
-        return False
     dtype = source.inputs[0].dtype
     readers = [n for n in graph.nodes if any(v is dx for v in n.inputs)]
     kept = any(v is dx for v in (*graph.outputs, *graph.state.values()))

@@ -139,10 +139,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Both at once. dx may be x: what the loss asks for is read before the barriers of the sum.
-template <class T>
+// Both at once; the loss and dy may be wider than the logits. dx may be x: what the loss asks for
+// is read before the barriers of the sum.
+template <class T, class W>
 __global__ void __launch_bounds__(kThreads)
-    sparse_loss_both(T* dx, T* loss, const T* x, const int32_t* labels, const T* dy, int64_t rows,
+    sparse_loss_both(T* dx, W* loss, const T* x, const int32_t* labels, const W* dy, int64_t rows,
                      int64_t n, IndexError* errors) {
   typedef Compute<T> C;
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -150,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t label = labels[r];
     const C asked = label_is_valid(label, n, errors) ? widened(from[label]) : C(0);
     const C g = widened(dy[r]), m = row_max(from, n), sum = exp_sum(from, m, n), scale = g / sum;
-    if (threadIdx.x == 0) loss[r] = narrowed<T>(log(sum) - (asked - m));
+    if (threadIdx.x == 0) loss[r] = narrowed<W>(log(sum) - (asked - m));
     for (int64_t i = threadIdx.x; i < n; i += kThreads)
       dx[r * n + i] = narrowed<T>(exp(widened(from[i]) - m) * scale - (i == label ? g : C(0)));
   }
@@ -221,9 +222,28 @@ HB_ROWS(sparse_softmax_crossentropy_grad, SparseLossGrad, 1u, sparse_loss_grad<T
 HB_ROWS(softmax_crossentropy, DenseLoss, 0u, dense_loss<T>, y, in<T>(c, 0), in<T>(c, 1), rows, n)
 HB_ROWS(softmax_crossentropy_grad, DenseLossGrad, 1u, dense_loss_grad<T>, y, in<T>(c, 0),
         in<T>(c, 1), in<T>(c, 2), rows, n)
-HB_ROWS(sparse_softmax_crossentropy_both, SparseBoth, 1u, sparse_loss_both<T>, y,
-        static_cast<T*>(c.outputs[1]), in<T>(c, 0), in<int32_t>(c, 1), in<T>(c, 2), rows, n,
-        index_error())
+struct SparseBoth : Rows {
+  DType wide;
+  explicit SparseBoth(Prepare& p) : Rows(p), wide(p.inputs[2].dtype) {
+    if (p.outputs[1].dtype != wide ||
+        !(wide == dtype || (dtype != DType::F64 && wide == DType::F32)))
+      fail("a loss and its gradient of the logits' dtype, or in float32");
+  }
+  template <class T, class W>
+  void run_as(const Call& c) const {
+    start(c, sparse_loss_both<T, W>, static_cast<T*>(c.outputs[0]), static_cast<W*>(c.outputs[1]),
+          in<T>(c, 0), in<int32_t>(c, 1), in<W>(c, 2), rows, n, index_error());
+  }
+  void run(const Call& c) const {
+    if (rows == 0) return;
+    with_float_type(dtype, [&]<class T>() {
+      if constexpr (sizeof(T) == 2)
+        if (wide == DType::F32) return run_as<T, float>(c);
+      run_as<T, T>(c);
+    });
+  }
+};
+HB_CUDA_KERNEL_IF(sparse_softmax_crossentropy_both, SparseBoth, kAllFloat, 1u, nullptr)
 HB_ROWS(softmax_crossentropy_both, DenseBoth, 1u, dense_loss_both<T>, y,
         static_cast<T*>(c.outputs[1]), in<T>(c, 0), in<T>(c, 1), in<T>(c, 2), rows, n)
 

@@ -6,7 +6,7 @@ from support.op_case import parametrize
 
 import hornbeam
 from hornbeam import backend, layers, ops
-from hornbeam.backend import _core
+from hornbeam.backend import _core, passes
 from hornbeam.backend.registry import REGISTRY
 
 
@@ -168,6 +168,28 @@ def test_cross_entropy_and_gradient_in_one(sparse, dtype, cuda):
     tolerance = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}[dtype]
     for a, b in zip(on(cuda, f, x, targets, w), on("cpu:0", f, x, targets, w), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+def test_a_cross_entropy_in_float32_reads_narrow_logits(cuda):
+    rng = np.random.default_rng(10)
+    x = backend.convert_to_tensor(rng.normal(size=(37, 200)), "bfloat16")
+    w = backend.convert_to_tensor(rng.normal(size=(200, 300)), "bfloat16")
+    labels = rng.integers(0, 300, 37).astype("int32")
+
+    def f(x, w, labels):
+        with backend.GradientTape() as tape:
+            tape.watch(w)
+            logits = ops.cast(ops.matmul(x, w), "float32")
+            loss = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            total = ops.mean(loss)
+        return [loss, ops.cast(tape.gradient(total, w), "float32")]
+
+    with hornbeam.device(cuda):
+        graph = backend.function(f).concrete(x, w, labels).graph
+    (node,) = (n for n in passes.optimize(graph).nodes if n.op.name.endswith("_both"))
+    assert [v.dtype for v in node.outputs] == ["bfloat16", "float32"]
+    for a, b in zip(on(cuda, f, x, w, labels), on("cpu:0", f, x, w, labels), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
