@@ -4,7 +4,9 @@ Before: l = softmax_crossentropy(x, t); …; dx = softmax_crossentropy_grad(x, t
 After:  dx, l = softmax_crossentropy_both(x, t, dy); …
 
 Where dy does not depend on l, which it does not for means and weighted sums. What dy needs is moved
-before the loss. In mixed precision, logits of 16 bits are read, and their gradient written, as such:
+before the loss, and so are metrics of the logits (`argmax`), which can then be written over.
+
+In mixed precision, logits of 16 bits are read, and their gradient written, as such:
 
 Before: dx, l = sparse_softmax_crossentropy_both(cast(x), t, dy); d = cast(dx)
 After:  d, l = sparse_softmax_crossentropy_both(x, t, dy)
@@ -17,6 +19,7 @@ from hornbeam.backend.passes import partition
 from hornbeam.backend.passes.rewrite import Rewrite
 from hornbeam.backend.registry import REGISTRY
 
+_SMALLER = 8  # times: a metric of the logits
 _LOSSES = ("softmax_crossentropy", "sparse_softmax_crossentropy")
 
 
@@ -41,8 +44,25 @@ def _find(graph: Graph):
         if loss not in before and partition.has_kernel(
             joined, node.inputs, {}, outputs, node.device
         ):
-            return loss, node, before
+            return loss, node, before | _metrics(graph, loss, node)
     return None
+
+
+def _metrics(graph: Graph, loss: Node, gradient: Node) -> set[Node]:
+    """What reduces the logits to something small, with all that it is made of."""
+    found: set[Node] = set()
+    logits, source = loss.inputs[0], loss.inputs[0].node
+    same = {logits} | (set(source.inputs) if source.op.name == "cast" else set())
+    for node in graph.nodes:
+        if node is loss or node is gradient or not any(v in same for v in node.inputs):
+            continue
+        if node.op.name == "reshape":
+            same.add(node.outputs[0])
+        elif sum(v.size for v in node.outputs) <= logits.size // _SMALLER:
+            before = _ancestors(node)
+            if loss not in before and gradient not in before:
+                found |= before
+    return found
 
 
 def _ancestors(node: Node) -> set[Node]:

@@ -77,6 +77,33 @@ def test_against_float64(kind, labels):
     np.testing.assert_allclose(gradient, expected, rtol=3e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_metrics_come_before_the_logits_are_written_over(dtype):
+    w = ops.cast(R.standard_normal((8, 100)), dtype)
+    x, labels = ops.cast(R.standard_normal((4, 512, 8)), dtype), R.integers(0, 100, (4, 512))
+
+    def f(x, t, metric):
+        with GradientTape() as tape:
+            tape.watch(x)
+            logits = ops.matmul(x, w)
+            wide = ops.cast(logits, "float32")
+            loss = ops.mean(ops.sparse_categorical_crossentropy(t, wide, from_logits=True))
+        gradient = tape.gradient(loss, x)
+        if not metric:
+            return loss, gradient
+        hits = ops.equal(ops.argmax(ops.reshape(logits, (2048, 100)), axis=-1), ops.reshape(t, -1))
+        return loss, gradient, ops.sum(ops.cast(hits, "int32"))
+
+    one = function(lambda x, t: f(x, t, False)).concrete(x, labels)
+    two = function(lambda x, t: f(x, t, True)).concrete(x, labels)
+    for a, b in zip(one.run([x, labels]), two.run([x, labels]), strict=False):
+        np.testing.assert_array_equal(ops.cast(a, "float32"), ops.cast(b, "float32"))
+    logits = np.asarray(ops.cast(ops.matmul(x, w), "float32"))
+    assert int(two.run([x, labels])[2]) == (logits.argmax(-1) == labels).sum()
+    size = 2048 * 100 * (2 if dtype == "bfloat16" else 4)
+    assert two.program.arena_bytes < one.program.arena_bytes + size // 4
+
+
 def test_apart_where_the_gradient_waits_for_the_loss():
     def f(x, t):
         with GradientTape() as tape:
