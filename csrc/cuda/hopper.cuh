@@ -92,6 +92,13 @@ __device__ __forceinline__ void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroupsLeft) : "memory");
 }
 
+// Behind the last wait: nothing that uses the sums may be moved before it.
+template <int kCount>
+__device__ __forceinline__ void products_are_there(float* d) {
+  HB_UNROLL
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 #define HB_REGISTERS_0_63                                                            \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
@@ -223,6 +230,9 @@ template <int kGroupsLeft>
 void products_wait() {
   emulate::wait_work(kGroupsLeft);
 }
+
+template <int>
+void products_are_there(float*) {}
 
 // Number (row, k) of a matrix that a descriptor names: the layout of swizzled lines of 128 bytes.
 template <class T, bool kByK>

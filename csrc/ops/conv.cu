@@ -5,9 +5,12 @@
 // Tensor cores (gemm_mma.cuh) take groups of some channels and filters; depthwise convolutions and
 // their like are summed directly, a thread for each result; the plain product of gemm.cuh is for
 // devices and sizes that have neither. The gradient to the input multiplies by the zeros between
-// strides. The filter gradient cuts its long sum into parts, by size only, and adds them in order.
+// strides, on tensor cores it does not: it is one product for each place within a stride, of the
+// taps that meet it. The filter gradient cuts its long sum into parts, by size only, and adds them
+// in order.
 #include <algorithm>
-#include <optional>
+#include <numeric>
+#include <vector>
 
 #include "ops/gemm.cuh"
 #include "ops/gemm_mma.cuh"
@@ -55,22 +58,18 @@ struct ConvShape {
   // Groups for which tiles of a product would be nearly empty.
   bool direct() const { return groups > 1 && std::max(cg, og) < 8; }
   // 32-bit numbers for lines: the caller has asked MmaPlan whether the sizes allow them.
-  Operand lines(const void* data, DType t, Lines kind) const {
-    const bool reads_input = kind == Lines::Patches;
+  Operand patches(const void* x, DType t) const {
     Operand r;
-    r.data = data;
-    r.lines = kind;
-    const int64_t per_group = reads_input ? cg : og;
-    r.width = copy_width(t, per_group);
-    r.stride = per_group * groups;
-    r.channels = FastDivide(per_group);
-    r.tap_stride = cg * o;
+    r.data = x;
+    r.lines = Lines::Patches;
+    r.width = copy_width(t, cg);
+    r.stride = c;
+    r.channels = FastDivide(cg);
     for (int a = 0; a < 3; ++a) {
-      r.place[a] = FastDivide(reads_input ? out[a] : in[a]);
+      r.place[a] = FastDivide(out[a]);
       r.kernel[a] = FastDivide(kernel[a]);
-      r.step[a] = FastDivide(stride[a]);
-      r.limit[a] = int(reads_input ? in[a] : out[a]);
-      r.stride_of[a] = int(stride[a]);
+      r.limit[a] = int(in[a]);
+      r.step[a] = int(stride[a]);
       r.dilation[a] = int(dilation[a]);
       r.lo[a] = int(lo[a]);
     }
@@ -292,7 +291,7 @@ struct Conv {
     const int64_t positions = s.n * s.out_size();
     if (positions == 0 || s.og == 0) return;
     if (plan.possible() && has_mma() && !s.direct()) {
-      Operand patches = s.lines(c.inputs[0], dtype, Lines::Patches);
+      Operand patches = s.patches(c.inputs[0], dtype);
       patches.by_k = true;
       MmaProduct p =
           s.product(patches, s.rows(c.inputs[1], dtype), c.outputs[0], c, s.cg, s.og, s.og, s.o);
@@ -321,28 +320,95 @@ struct Conv {
 };
 HB_CUDA_KERNEL_IF(conv, Conv, kAllFloat, 0u, Conv::supports)
 
+// The input pixels at `first` and every stride behind it, and the taps that meet them. Pixel
+// first + i stride is read through tap t0 + j jump by the output at place i + base - j back.
+struct Phase {
+  int64_t first[3], pixels[3], t0[3], taps[3], jump[3], base[3], back[3];
+  Phase(const ConvShape& s, int64_t index) {
+    for (int a = 2; a >= 0; --a) {
+      const int64_t step = s.stride[a], d = s.dilation[a];
+      first[a] = index % step;
+      index /= step;
+      pixels[a] = first[a] < s.in[a] ? (s.in[a] - first[a] + step - 1) / step : 0;
+      jump[a] = step / std::gcd(step, d);
+      back[a] = jump[a] * d / step;
+      t0[a] = base[a] = taps[a] = 0;
+      for (int64_t t = 0; t < std::min(jump[a], s.kernel[a]); ++t) {
+        const int64_t x = first[a] + s.lo[a] - t * d;
+        if (x % step != 0) continue;
+        t0[a] = t;
+        base[a] = x / step;
+        taps[a] = (s.kernel[a] - t + jump[a] - 1) / jump[a];
+        break;
+      }
+    }
+  }
+  int64_t rows(const ConvShape& s) const { return s.n * pixels[0] * pixels[1] * pixels[2]; }
+  int64_t depth(const ConvShape& s) const { return taps[0] * taps[1] * taps[2] * s.og; }
+};
+
 struct ConvGradInput {
   ConvShape s;
   DType dtype;
-  MmaPlan plan;
+  struct Part {
+    Phase phase;
+    MmaPlan plan;
+  };
+  std::vector<Part> parts;  // none: not on tensor cores
   explicit ConvGradInput(Prepare& p)
-      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs),
-        dtype(p.inputs[0].dtype),
-        plan(dtype, s.n * s.in_size(), s.cg, s.taps() * s.og, s.groups) {
-    p.scratch_bytes = plan.partial_bytes();
+      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs), dtype(p.inputs[0].dtype) {
+    if (s.direct() || !MmaPlan(dtype, s.n * s.in_size(), s.cg, s.taps() * s.og, 1).possible())
+      return;
+    for (int64_t i = 0; i < s.stride[0] * s.stride[1] * s.stride[2]; ++i) {
+      const Phase phase(s, i);
+      if (phase.rows(s) == 0) continue;
+      parts.push_back({phase, {dtype, phase.rows(s), s.cg, phase.depth(s), s.groups}});
+      p.scratch_bytes = std::max(p.scratch_bytes, parts.back().plan.partial_bytes());
+    }
+  }
+  MmaProduct product(const Phase& phase, const Call& c) const {
+    const int64_t item = int64_t(item_bytes(dtype)), tap = s.cg * s.o;
+    const int64_t tap_stride[3] = {s.kernel[1] * s.kernel[2] * tap, s.kernel[2] * tap, tap};
+    const int64_t pixel_stride[3] = {s.in[1] * s.in[2] * s.c, s.in[2] * s.c, s.c};
+    int64_t filter_at = 0, dx_at = 0;
+    Operand readers, filter;
+    for (int a = 0; a < 3; ++a) {
+      readers.place[a] = FastDivide(phase.pixels[a]);
+      readers.kernel[a] = filter.kernel[a] = FastDivide(phase.taps[a]);
+      readers.limit[a] = int(s.out[a]);
+      readers.step[a] = 1;
+      readers.lo[a] = int(-phase.base[a]);
+      readers.dilation[a] = int(-phase.back[a]);
+      filter.tap_stride[a] = phase.jump[a] * tap_stride[a];
+      filter_at += phase.t0[a] * tap_stride[a];
+      dx_at += phase.first[a] * pixel_stride[a];
+    }
+    readers.data = c.inputs[0];
+    readers.lines = Lines::Patches;
+    filter.data = static_cast<const char*>(c.inputs[1]) + filter_at * item;
+    filter.lines = Lines::Filter;
+    readers.channels = filter.channels = FastDivide(s.og);
+    readers.stride = filter.stride = s.o;
+    readers.by_k = filter.by_k = true;
+    readers.width = filter.width = copy_width(dtype, s.og);
+    MmaProduct p = s.product(readers, filter, static_cast<char*>(c.outputs[0]) + dx_at * item, c,
+                             s.og, s.og, s.cg, s.in_size() * s.c);
+    p.m = int(phase.rows(s));
+    p.n = int(s.cg);
+    p.k = int(phase.depth(s));
+    p.grid = true;
+    for (int a = 0; a < 3; ++a) {
+      p.grid_extent[a] = FastDivide(phase.pixels[a]);
+      p.grid_stride[a] = s.stride[a] * pixel_stride[a];
+    }
+    return p;
   }
   void run(const Call& c) const {
     const int64_t pixels = s.n * s.in_size();
     if (pixels == 0 || s.cg == 0) return;
-    if (plan.possible() && has_mma() && !s.direct()) {
-      Operand readers = s.lines(c.inputs[0], dtype, Lines::Readers);
-      Operand filter = s.lines(c.inputs[1], dtype, Lines::Filter);
-      readers.by_k = filter.by_k = true;
-      MmaProduct p = s.product(readers, filter, c.outputs[0], c, s.og, s.og, s.cg, s.c);
-      p.m = int(pixels);
-      p.n = int(s.cg);
-      p.k = int(s.taps() * s.og);
-      return plan.run(p, c.stream);
+    if (!parts.empty() && has_mma()) {
+      for (const Part& part : parts) part.plan.run(product(part.phase, c), c.stream);
+      return;
     }
     with_float_type(dtype, [&]<class T>() {
       const GradInput<T> p{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
@@ -382,8 +448,8 @@ struct ConvGradFilter {
   void run(const Call& c) const {
     if (size == 0) return;
     if (plan.possible() && has_mma() && !s.direct()) {
-      MmaProduct p = s.product(s.lines(c.inputs[0], dtype, Lines::Patches),
-                               s.rows(c.inputs[1], dtype), c.outputs[0], c, s.cg, s.og, s.og, s.o);
+      MmaProduct p = s.product(s.patches(c.inputs[0], dtype), s.rows(c.inputs[1], dtype),
+                               c.outputs[0], c, s.cg, s.og, s.og, s.o);
       p.m = int(s.taps() * s.cg);
       p.n = int(s.og);
       p.k = int(s.n * s.out_size());

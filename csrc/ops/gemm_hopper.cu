@@ -17,7 +17,7 @@ constexpr int kStageBytes = (kRows + kN) * 128;
 template <int kN>
 constexpr int kHopperStages = kN == 256 ? 4 : 6;
 template <int kN>
-constexpr int kHopperShared = kHopperStages<kN>*(kStageBytes<kN> + 16);
+constexpr int kHopperShared = kHopperStages<kN> * (kStageBytes<kN> + 16);
 
 struct HopperProduct {
   MmaProduct p;
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       barrier_init(full + s, 1);
-      barrier_init(free + s, kConsumers);
+      barrier_init(free + s, kConsumers * 4);  // a warp each: others may still multiply
     }
     barrier_init_done();
   }
@@ -115,11 +115,12 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
       products_commit();
       if (s > 0) {
         products_wait<1>();
-        if (threadIdx.x % 128 == 0) barrier_arrive(free + (turn - 1) % kStages);
+        if (lane == 0) barrier_arrive(free + (turn - 1) % kStages);
       }
     }
     products_wait<0>();
-    if (threadIdx.x % 128 == 0) barrier_arrive(free + (turn - 1) % kStages);
+    products_are_there<kN / 2>(sums);
+    if (lane == 0) barrier_arrive(free + (turn - 1) % kStages);
 
     const int row = t.i0 + (group - 1) * 64 + warp * 16 + lane / 4;
     HB_UNROLL

@@ -31,8 +31,7 @@ struct FastDivide {
 
 enum class Lines : int {
   Matrix,   // number c of line l at l * stride + c
-  Patches,  // line: output position of a convolution; number: tap * channels + channel
-  Readers,  // line: input pixel; number: tap * channels + channel of the output that reads it so
+  Patches,  // line: position in a grid; number: tap * channels + channel of the pixel it reads so
   Filter,   // line: channel; number: tap * channels + filter
 };
 
@@ -41,12 +40,13 @@ struct Operand {
   Lines lines = Lines::Matrix;
   bool by_k = false;
   int width = 16;            // bytes to copy at once: neighbours in a line, aligned
-  int64_t stride = 0;        // of lines; Patches, Readers: of pixels
+  int64_t stride = 0;        // of lines; Patches: of pixels
   int64_t step_in_line = 1;  // Matrix: other than 1 only with the width of one number
-  // of a convolution, axes as in conv.cu
-  FastDivide place[3], kernel[3], channels, step[3];
-  int limit[3], stride_of[3], dilation[3], lo[3];
-  int64_t tap_stride = 0;  // Filter
+  // of a convolution, axes as in conv.cu: tap t of place x is pixel x * step - lo + t * dilation,
+  // if it is in [0, limit)
+  FastDivide place[3], kernel[3], channels;
+  int limit[3], step[3], dilation[3], lo[3];
+  int64_t tap_stride[3];  // Filter
 
   // Number `at` of line `line` and those behind it within `width`; null: they are zeros. `p`: data,
   // for a batch.
@@ -54,23 +54,21 @@ struct Operand {
   __device__ __forceinline__ const T* find(const T* p, int line, int at) const {
     if (lines == Lines::Matrix) return p + line * stride + at * step_in_line;
     int channel;
-    int tap = channels.split(at, &channel);
-    if (lines == Lines::Filter) return p + tap * tap_stride + line * stride + channel;
+    int tap = channels.split(at, &channel), t;
     int64_t pixel = 0;
+    if (lines == Lines::Filter) {
+      for (int a = 2; a >= 0; --a) {
+        tap = kernel[a].split(tap, &t);
+        pixel += t * tap_stride[a];
+      }
+      return p + pixel + line * stride + channel;
+    }
     int pixels = 1;
     for (int a = 2; a >= 0; --a) {
-      int x, t;
+      int x;
       line = place[a].split(line, &x);
       tap = kernel[a].split(tap, &t);
-      if (lines == Lines::Patches) {
-        x = x * stride_of[a] - lo[a] + t * dilation[a];
-      } else {
-        x += lo[a] - t * dilation[a];
-        int rest;
-        if (x < 0) return nullptr;
-        x = step[a].split(x, &rest);
-        if (rest != 0) return nullptr;
-      }
+      x = x * step[a] - lo[a] + t * dilation[a];
       if (x < 0 || x >= limit[a]) return nullptr;
       pixel += int64_t(x) * pixels;
       pixels *= limit[a];
@@ -89,6 +87,20 @@ struct MmaProduct {
   int64_t out_batch = 0, bias_batch = 0;
   void* out = nullptr;
   int64_t out_stride = 0;  // of rows
+  // Rows that are the places of a grid: out_stride of samples, and of each axis.
+  bool grid = false;
+  FastDivide grid_extent[3];
+  int64_t grid_stride[3];
+  __device__ __forceinline__ int64_t row(int i) const {
+    int64_t at = 0;
+    if (grid)
+      for (int a = 2; a >= 0; --a) {
+        int x;
+        i = grid_extent[a].split(i, &x);
+        at += x * grid_stride[a];
+      }
+    return at + i * out_stride;
+  }
   const void* bias = nullptr;
   bool relu = false;
   // The sum over k is cut into parts of `part_k`, added in order afterwards: partial is

@@ -138,6 +138,8 @@ def test_numbers_that_have_no_parts(cuda):
 CONVOLUTIONS = {  # x, filter, strides, padding, dilation
     "channels of chunks": ((2, 9, 8, 16), (3, 3, 16, 24), 1, "same", 1),
     "strided": ((2, 9, 8, 8), (3, 3, 8, 10), 2, "same", 1),
+    "strides beyond the filter": ((2, 10, 9, 8), (2, 2, 8, 16), 3, "valid", 1),
+    "three axes": ((1, 5, 6, 7, 8), (3, 2, 3, 8, 8), 2, "same", 1),
     "dilated": ((1, 11, 12, 8), (3, 3, 8, 16), 1, "valid", 2),
     "odd channels": ((2, 8, 8, 3), (5, 5, 3, 7), 2, "same", 1),
     "groups": ((1, 7, 7, 32), (3, 3, 8, 24), 1, "same", 1),
@@ -258,8 +260,17 @@ def machine_code(source, architecture, folder):
     [
         ("gemm_mma.cu", "sm_80", ("HMMA.16816.F32", "LDGSTS", "LDSM")),
         ("gemm_mma_float.cu", "sm_80", ("HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32", "DMMA")),
-        ("gemm_hopper.cu", "sm_90a", ("HGMMA.64x256x16.F32.BF16", "HGMMA.64x256x8.F32.TF32")),
-        ("gemm_hopper.cu", "sm_90a", ("UTMALDG.3D", "SYNCS", "USETMAXREG")),
+        (
+            "gemm_hopper.cu",
+            "sm_90a",
+            (
+                "HGMMA.64x256x16.F32.BF16",
+                "HGMMA.64x256x8.F32.TF32",
+                "UTMALDG.3D",
+                "SYNCS",
+                "USETMAXREG",
+            ),
+        ),
     ],
 )
 def test_machine_code(source, architecture, instructions, tmp_path):
