@@ -45,6 +45,8 @@ class Predictor:
         model, dtype = self._model, None
         if x.dtype == np.float64 and backend.floatx() != "float64":
             dtype = np.dtype("float32")
+        elif not x.dtype.isnative:
+            dtype = x.dtype.newbyteorder("=")
         example = x if dtype is None else x.astype(dtype)
         self._build((example,))
         program = model._step_function("predict", False).concrete(example)

@@ -620,3 +620,13 @@ def test_prediction_of_one_batch_goes_by_a_function_of_the_users():
         assert type(y) is np.ndarray and y.dtype == "float32" and y.flags.writeable
         np.testing.assert_allclose(y, plain(x), rtol=1e-6)
         np.testing.assert_allclose(twice.predict_on_batch(x), 2 * y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">f8", ">i4", "int64", "uint8", "float16", "bool"])
+def test_prediction_of_arrays_of_any_dtype(dtype):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    x = (np.arange(24).reshape(4, 6) % 5).astype(dtype)
+    y = x.astype("float32") @ model.get_weights()[0]
+    for _ in range(2):  # the second call finds its program
+        for result in (model(x), model.predict_on_batch(x), model.predict(x, verbose=0)):
+            np.testing.assert_allclose(result, y, rtol=1e-3, atol=1e-3)
