@@ -102,6 +102,11 @@ def _is_open(value, out, info) -> bool:
     )
 
 
+def _takes_tensor(value, out, info) -> bool:
+    """Whether a residual or a mask can be read; for 16 bits a pass of its own is faster (measured)."""
+    return _is_open(value, out, info) and value.dtype in ("float32", "float64")
+
+
 def _is_open_norm(value, out, info) -> bool:
     """The same for batch normalisation in training."""
     node = value.node
@@ -202,7 +207,7 @@ def _sum(rewrite, node, pairs, out, info):
     for y, x in pairs:
         if x.shape != y.shape or x.dtype != y.dtype or (x in info and not info[x].stored) or x is y:
             continue
-        if _is_open(y, out, info) and "residual" not in (operands := _operands(y.node)):
+        if _takes_tensor(y, out, info) and "residual" not in (operands := _operands(y.node)):
             return _rebuilt(rewrite, y, operands | {"residual": x})
         if _is_open_norm(y, out, info) and len(y.node.inputs) == 3 and x in info:
             # it stays where it is, others use its statistics: x must be known there
@@ -250,7 +255,7 @@ def _absorb_mask(rewrite, node, inputs, info):
         if not info[y].single:
             return None
         return rewrite.copy(y.node, y.node.inputs, y.node.attrs | {"activation": "relu"})
-    if not _is_open(y, node.outputs[0], info) or _scalar(bound) != 0:
+    if not _takes_tensor(y, node.outputs[0], info) or _scalar(bound) != 0:
         return None
     if mask.shape != y.shape or mask.dtype != y.dtype:
         return None

@@ -27,6 +27,18 @@ HB_INLINE void copy_edge(void* to, const void* from, size_t bytes) {
   }
 }
 
+// What the epilogue reads of a tile comes to L1 while the products are summed.
+template <class E, class T = Sum<E>>
+HB_INLINE void fetch_operands(const Tile<E>& t) {
+  const T* operands[] = {t.epilogue->residual, t.epilogue->mask};
+  for (const T* x : operands) {
+    if (!x) continue;
+    for (int i = 0; i < t.m; ++i)
+      for (int j = 0; j < t.n; j += 64 / int(sizeof(T)))
+        __builtin_prefetch(x + t.row[i] + t.column + j);
+  }
+}
+
 // Adds what C holds, applies the epilogue, stores: `sums` [m][ld] of a tile, fresh in L1.
 template <class E, class T = Sum<E>>
 __attribute__((noinline)) void finish_tile(const Tile<E>& t, const T* sums, int ld) {
@@ -54,6 +66,7 @@ void tile_kernel(const Tile<E>& t) {
   using T = Sum<E>;
   constexpr int L = kLanes<T>;
   static_assert(kLanes<E> == L);
+  if (t.epilogue) fetch_operands(t);
   Vec<T> acc[MR][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
@@ -103,7 +116,7 @@ void tile_kernel(const Tile<E>& t) {
   }
   // Fewer columns: through memory.
   if (t.epilogue) {
-    T sums[MR * NV * L];
+    alignas(64) T sums[MR * NV * L];
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
