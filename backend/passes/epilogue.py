@@ -7,7 +7,8 @@ What a product can do before it is stored (in this order, each at most once): ti
 number per column, plus such a vector, plus a tensor of its shape, ReLU, and zero where the output
 of an earlier ReLU is not positive (that ReLU's gradient). So batch normalisation with given
 statistics, biases, skip connections and ReLU cost no pass over memory. Batch normalisation in
-training takes in a skip connection and ReLU.
+training takes in a skip connection and ReLU. Sums are taken before a view: reshape(matmul(x, w)) + b
+is reshape(matmul(x, w, b)), for heads of attention.
 
 The gradient of max pooling takes the gradient of a ReLU before it.
 
