@@ -358,10 +358,9 @@ struct AttentionShape {
     const int64_t width = z.h > z.e ? z.h : z.e;
     with_float_type(dtype, [&]<class T>() {
       if constexpr (!std::is_same_v<T, double>) {
-        if (width <= kTile)
-          f.template operator()<T, 1>();
-        else
-          f.template operator()<T, 2>();
+        if constexpr (sizeof(T) == 4)
+          if (width <= kTile) return f.template operator()<T, 1>();
+        f.template operator()<T, 2>();  // of 16 bits: what tensor cores do not take
       }
     });
   }

@@ -128,22 +128,26 @@ struct Cumulative {
     if (z.chunks > 1) p.scratch_bytes = size_t(lines * z.chunks) * sizeof(double);
   }
   void run(const Call& c) const {
+    if (z.outer * z.inner * z.length == 0) return;
+    if (dtype >= DType::F16)
+      with_float_type(dtype, [&]<class T>() { run_as<T>(c); });
+    else  // integers wrap around, so their sign does not matter
+      with_bits(dtype, [&]<class T>() { run_as<T>(c); });
+  }
+  template <class T>
+  void run_as(const Call& c) const {
+    typedef typename RunningOf<T>::type A;
+    T* y = static_cast<T*>(c.outputs[0]);
+    const T* x = static_cast<const T*>(c.inputs[0]);
+    A* totals = static_cast<A*>(c.scratch);
     const int64_t lines = z.outer * z.inner;
-    if (lines * z.length == 0) return;
-    with_type(dtype, [&]<class T>() {
-      if constexpr (!std::is_same_v<T, Bool>) {
-        typedef typename RunningOf<T>::type A;
-        T* y = static_cast<T*>(c.outputs[0]);
-        const T* x = static_cast<const T*>(c.inputs[0]);
-        A* totals = static_cast<A*>(c.scratch);
-        const dim3 blocks = blocks_for(lines * z.chunks, 1);
-        if (walk)
-          return launch(blocks_for(lines), dim3(kThreads), c.stream, walk_lines<Op, T>, y, x, z);
-        if (z.chunks > 1)
-          launch(blocks, dim3(kThreads), c.stream, chunk_totals<Op, T>, totals, x, z);
-        launch(blocks, dim3(kThreads), c.stream, scan_lines<Op, T>, y, x, totals, z);
-      }
-    });
+    const dim3 blocks = blocks_for(lines * z.chunks, 1);
+    if (walk) {
+      launch(blocks_for(lines), dim3(kThreads), c.stream, walk_lines<Op, T>, y, x, z);
+      return;
+    }
+    if (z.chunks > 1) launch(blocks, dim3(kThreads), c.stream, chunk_totals<Op, T>, totals, x, z);
+    launch(blocks, dim3(kThreads), c.stream, scan_lines<Op, T>, y, x, totals, z);
   }
 };
 typedef Cumulative<Add> CumulativeSum;
