@@ -165,17 +165,50 @@ def gather(tensors, what: str) -> tuple[str, list]:
     return target, [t.to(target) for t in tensors]
 
 
-def memory_stats(name: str) -> dict[str, int]:
-    """Bytes in use, the most there were, and bytes held from the system, of one device.
+def memory_stats(name: str) -> dict[str, int | None]:
+    """Bytes of memory of one device.
+
+    Returns:
+        `current`: held by tensors and arenas; `peak`: the most that was; `reserved`: held from the
+        system, in use or kept for reuse; `free`: what the system could still give; `largest`: the
+        largest block that could be had without asking it; `limit`: the bound on `reserved`, or None
+        (`config.set_memory_limit`).
 
     Example:
 
-    >>> sorted(memory_stats("cpu:0"))
-    ['in_use', 'peak', 'reserved']
+    >>> import hornbeam
+    >>> sorted(hornbeam.memory_stats("cpu:0"))
+    ['current', 'free', 'largest', 'limit', 'peak', 'reserved']
     """
-    return dict(
-        zip(("in_use", "peak", "reserved"), _core.memory_stats(canonical(name)), strict=True)
-    )
+    return _core.memory_stats(canonical(name))
+
+
+def set_memory_limit(bytes: int | None, device: str = HOST) -> None:
+    """Bound the memory that a device may hold; what would need more is a MemoryError.
+
+    The environment variables HORNBEAM_MEMORY_LIMIT (`cpu:0`) and HORNBEAM_CUDA_MEMORY_LIMIT (each
+    GPU) give the first value. What is in use already stays.
+
+    Args:
+        bytes: the bound, or None for none.
+        device: name of the device.
+
+    Raises:
+        ValueError: not a positive integer, or no such device.
+
+    Example:
+
+    >>> import hornbeam as keras
+    >>> keras.config.set_memory_limit(2**40)
+    >>> keras.memory_stats("cpu:0")["limit"]
+    1099511627776
+    >>> keras.config.set_memory_limit(None)
+    """
+    if bytes is not None and (isinstance(bytes, bool) or not hasattr(bytes, "__index__")):
+        raise ValueError(f"set_memory_limit: expected an integer or None, got {bytes!r}")
+    if bytes is not None and not 0 < bytes.__index__() < 2**63:
+        raise ValueError(f"set_memory_limit: expected a positive number of bytes, got {bytes}")
+    _core.set_device_memory_limit(canonical(device), bytes)
 
 
 if os.environ.get("HORNBEAM_DEVICE", HOST).lower() not in ("cpu", HOST):

@@ -392,7 +392,13 @@ PYBIND11_MODULE(_core, m) {
   m.def("release_cached", [](const std::string& name) { hb::find_device(name).release_cached(); });
   m.def("memory_stats", [](const std::string& name) {
     const hb::MemoryStats s = hb::find_device(name).memory_stats();
-    return py::make_tuple(s.in_use, s.peak, s.reserved);
+    return py::dict(py::arg("current") = s.current, py::arg("peak") = s.peak,
+                    py::arg("reserved") = s.reserved, py::arg("free") = s.free,
+                    py::arg("largest") = s.largest,
+                    py::arg("limit") = s.limit == SIZE_MAX ? py::none() : py::cast(s.limit));
+  });
+  m.def("set_device_memory_limit", [](const std::string& name, std::optional<size_t> bytes) {
+    hb::find_device(name).set_memory_limit(bytes.value_or(SIZE_MAX));
   });
   m.def("elementwise_functions", [] {
     const hb::ElementwiseFunctionName* names;

@@ -1,5 +1,8 @@
 #include "core/device.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -23,10 +26,20 @@ class CpuDevice : public Device {
     memcpy(to, from, bytes);
   }
   void copy_to_host(void* to, const void* from, size_t bytes) override { memcpy(to, from, bytes); }
-  void copy_within(void* to, const void* from, size_t bytes) override { memcpy(to, from, bytes); }
-  MemoryStats memory_stats() const override {
-    return {memory_in_use(), memory_peak(), memory_in_use()};
+  void copy_within(void* to, const void* from, size_t bytes, void*) override {
+    memcpy(to, from, bytes);
   }
+  MemoryStats memory_stats() const override {
+    MemoryStats s;
+    s.current = s.reserved = memory_in_use();
+    s.peak = memory_peak();
+    s.limit = memory_limit();
+    s.free = size_t(sysconf(_SC_AVPHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE));
+    s.free = std::min(s.free, s.limit - std::min(s.limit, s.current));
+    s.largest = s.free;
+    return s;
+  }
+  void set_memory_limit(size_t bytes) override { hb::set_memory_limit(bytes); }
   void release_cached() override {
     ArenaPool::instance().trim();
     release_cached_blocks();
@@ -96,7 +109,7 @@ void copy_bytes(Device& to_device, void* to, Device& from_device, const void* fr
   } else if (from_device.is_host()) {
     to_device.copy_from_host(to, from, bytes);
   } else if (&to_device == &from_device) {
-    to_device.copy_within(to, from, bytes);
+    to_device.copy_within(to, from, bytes, nullptr);
   } else {
     const std::unique_ptr<char[]> staging(new char[bytes]);
     from_device.copy_to_host(staging.get(), from, bytes);

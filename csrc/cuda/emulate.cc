@@ -1,14 +1,13 @@
-// The emulated device: fibers, and memory that only kernels and copies may touch.
+// The threads of an emulated kernel: fibers.
 #include "cuda/emulate.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include <mutex>
 #include <vector>
 
-#include "cuda/library.h"
+#include "core/kernel.h"
 
 namespace hb::emulate {
 
@@ -187,92 +186,6 @@ bool reversed() {
   return order && strcmp(order, "reverse") == 0;
 }
 
-// ---------------------------------------------------------------------- memory
-
-// One range of addresses; readable only while a kernel or a copy runs.
-class Memory {
- public:
-  static constexpr size_t kBytes = size_t(4) << 30;
-  Memory() {
-    void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p != MAP_FAILED) base_ = static_cast<char*>(p);
-  }
-  bool ready() const { return base_; }
-  void* take(size_t bytes) {
-    if (bytes > kBytes - used_) return nullptr;
-    used_ += bytes;
-    return base_ + used_ - bytes;
-  }
-  void open(bool yes) const {  // what is in use; the rest is never readable
-    mprotect(base_, (used_ + 4095) / 4096 * 4096, yes ? PROT_READ | PROT_WRITE : PROT_NONE);
-  }
-
- private:
-  char* base_ = nullptr;
-  size_t used_ = 0;
-};
-Memory& memory() {
-  static Memory* m = new Memory;
-  return *m;
-}
-std::mutex running_mutex;
-
-class Access {
- public:
-  Access() : lock_(running_mutex) { memory().open(true); }
-  ~Access() { memory().open(false); }
-
- private:
-  std::lock_guard<std::mutex> lock_;
-};
-
-class EmulatedDevice : public Device {
- public:
-  EmulatedDevice() : Device(DeviceKind::Cuda, 0) {}
-  std::string description() const override {
-    return "emulated on the processor: every CUDA thread is a fiber";
-  }
-  void* allocate(size_t bytes) override {
-    const size_t size = cuda::BlockCache::rounded(bytes);
-    const Access access;
-    void* block = cache_.take(size);
-    if (!block) block = memory().take(size);
-    if (!block) cuda::fail_out_of_memory("emulated device: 4 GiB are in use");
-    memory().open(true);        // the new block too
-    memset(block, 0xff, size);  // what reads it before it is written finds NaN
-    stats_.in_use += size;
-    if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
-    return block;
-  }
-  void deallocate(void* block, size_t bytes) noexcept override {
-    const size_t size = cuda::BlockCache::rounded(bytes);
-    const Access access;
-    memset(block, 0xff, size);
-    stats_.in_use -= size;
-    cache_.keep(block, size);
-  }
-  void copy_from_host(void* to, const void* from, size_t n) override { move(to, from, n); }
-  void copy_to_host(void* to, const void* from, size_t n) override {
-    move(to, from, n);
-    cuda::throw_index_error();
-  }
-  void copy_within(void* to, const void* from, size_t n) override { move(to, from, n); }
-  void synchronize() override { cuda::throw_index_error(); }
-  MemoryStats memory_stats() const override {
-    MemoryStats s = stats_;
-    s.reserved = s.in_use + cache_.bytes();
-    return s;
-  }
-
- private:
-  static void move(void* to, const void* from, size_t bytes) {
-    const Access access;
-    memmove(to, from, bytes);
-  }
-  cuda::BlockCache cache_;
-  MemoryStats stats_;
-};
-
 }  // namespace
 
 void barrier() { yield(Wait::Barrier); }
@@ -366,14 +279,17 @@ constexpr size_t kSharedBytes = 227 << 10;  // what a block of a Hopper GPU can 
 alignas(1024) unsigned char shared_memory[kSharedBytes];
 unsigned char* dynamic_shared() { return shared_memory; }
 
-void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
-              void* context) {
+void check_launch(dim3 grid, dim3 block, size_t dynamic_shared_bytes) {
   const uint64_t n = uint64_t(block.x) * block.y * block.z;
   if (n < 1 || n > 1024 || grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.y > 65535 ||
       grid.z > 65535 || dynamic_shared_bytes > kSharedBytes)
     fail("kernel launch: grid (%u, %u, %u), block (%u, %u, %u)", grid.x, grid.y, grid.z, block.x,
          block.y, block.z);
-  const Access access;
+}
+
+// One stream at a time runs its work (emulate_runtime.cc).
+void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context) {
+  const uint64_t n = uint64_t(block.x) * block.y * block.z;
   const bool reverse = reversed();
   threads.resize(n);
   for (unsigned i = 0; i < n; ++i)
@@ -391,24 +307,4 @@ void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(v
   }
 }
 
-void zero(void* p, size_t bytes) {
-  const Access access;
-  memset(p, 0, bytes);
-}
-
 }  // namespace hb::emulate
-
-namespace hb::cuda {
-
-IndexError* index_error() {
-  static IndexError record{};
-  return &record;
-}
-
-const char* open_devices(void (*add)(Device*)) {
-  if (!emulate::memory().ready()) return "no address space for an emulated device";
-  add(new emulate::EmulatedDevice);
-  return nullptr;
-}
-
-}  // namespace hb::cuda

@@ -5,7 +5,7 @@
 // barrier shows as a wrong result when the threads run in the other order
 // (HORNBEAM_EMULATE_ORDER=reverse), and one that not all threads reach is an error. Device memory
 // cannot be read or written outside of kernels and copies: a host that follows a device pointer
-// ends with a fault.
+// ends with a fault. Streams, graphs and memory are in emulate_runtime.h.
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include <functional>
+
+#include "cuda/emulate_runtime.h"
 
 #define __global__ static
 #define __device__
@@ -74,9 +76,8 @@ void went_on();
 unsigned char* dynamic_shared();
 
 // Runs body(context) for every thread of the grid.
-void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
-              void* context);
-void zero(void* memory, size_t bytes);
+void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context);
+void check_launch(dim3 grid, dim3 block, size_t dynamic_shared_bytes);  // throws as a launch fails
 
 template <class T>
 T shuffle(unsigned mask, T x, int source) {
@@ -150,16 +151,20 @@ inline float __int_as_float(int bits) {
 namespace hb::cuda {
 
 template <class... P, class... A>
-void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void*, void (*kernel)(P...),
+void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void* stream, void (*kernel)(P...),
                    A... args) {
-  auto body = [&] { kernel(static_cast<P>(args)...); };
-  ::hb::emulate::run_grid(
-      grid, block, shared_bytes, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+  ::hb::emulate::check_launch(grid, block, shared_bytes);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  ::hb::emulate::bound_queue(queue);
+  ::hb::emulate::enqueue(queue, [=] {
+    auto body = [&] { kernel(static_cast<P>(args)...); };
+    ::hb::emulate::run_grid(
+        grid, block, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+  });
 }
 template <class... P, class... A>
 void launch(dim3 grid, dim3 block, void* stream, void (*kernel)(P...), A... args) {
   launch_shared(grid, block, 0, stream, kernel, args...);
 }
-inline void fill_zero(void* memory, size_t bytes, void*) { ::hb::emulate::zero(memory, bytes); }
 
 }  // namespace hb::cuda

@@ -13,6 +13,10 @@
 //      and `void run(const Call&) const`, which calls `launch(grid, block, c.stream, kernel,
 //      args…)` and nothing else that waits. The pointers in Call are the device's: the host must
 //      not read them. Scratch is asked for with `p.scratch_bytes`. `p.constants` is null.
+//      What `run` starts is recorded into a graph and started again without calling it (device.h):
+//      so it depends on the kernel and the pointers only. What is to be done once (choosing by
+//      measurement, loading a module) is done in the constructor or the first run, which is never
+//      recorded; a recorded run must neither allocate nor wait.
 //   4. Register it: HB_CUDA_KERNEL(op, Type, kF32 | kF64). What it cannot do (shapes, attributes) a
 //      `supports` function says (HB_CUDA_KERNEL_IF): then the composition runs, or the CPU does it.
 //   5. tests/cuda/test_op_cases.py runs the OpCases of the op on it by itself: the same file,
@@ -33,9 +37,9 @@
 
 namespace hb::cuda {
 
-#ifndef HB_EMULATE
 [[noreturn]] void fail_cuda(const char* what, cudaError_t error);
 
+#ifndef HB_EMULATE
 // Starts `kernel` and does not wait. `shared_bytes` is what HB_DYNAMIC_SHARED(name) has.
 template <class... P, class... A>
 void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void* stream, void (*kernel)(P...),
@@ -60,12 +64,12 @@ void launch(dim3 grid, dim3 block, void* stream, void (*kernel)(P...), A... args
 #define HB_UNROLL_BY(n) HB_PRAGMA(unroll n)
 #define HB_PRAGMA(text) _Pragma(#text)
 #define HB_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#endif
 inline void fill_zero(void* memory, size_t bytes, void* stream) {
   if (bytes == 0) return;
   const cudaError_t error = cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));
   if (error != cudaSuccess) fail_cuda("memset", error);
 }
-#endif
 
 // What kernels find wrong with values, which the host cannot see: an index out of range. The record
 // lies in memory that both see; the next call that waits for the device throws it.

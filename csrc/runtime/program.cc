@@ -44,7 +44,11 @@ class CopyInstruction : public Instruction {
     if (&to != &from) label += "[" + from.name() + " to " + to.name() + "]";
   }
   void run(const Call& c) const override {
-    copy_bytes(to_, c.outputs[0], from_, c.inputs[0], bytes_);
+    if (bytes_ == 0) return;
+    if (&to_ == &from_)
+      to_.copy_within(c.outputs[0], c.inputs[0], bytes_, c.stream);
+    else
+      copy_bytes(to_, c.outputs[0], from_, c.inputs[0], bytes_);
   }
 
  private:

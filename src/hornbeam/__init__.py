@@ -29,6 +29,7 @@ from hornbeam.backend import Variable as Variable
 from hornbeam.backend import custom_gradient as custom_gradient
 from hornbeam.backend import device as device
 from hornbeam.backend import function as function
+from hornbeam.backend import memory_stats as memory_stats
 from hornbeam.backend import name_scope as name_scope
 from hornbeam.backend import remat as remat
 from hornbeam.backend import stop_gradient as stop_gradient

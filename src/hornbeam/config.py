@@ -6,6 +6,7 @@ from hornbeam.backend import image_data_format as image_data_format
 from hornbeam.backend import set_epsilon as set_epsilon
 from hornbeam.backend import set_floatx as set_floatx
 from hornbeam.backend import set_image_data_format as set_image_data_format
+from hornbeam.backend.devices import set_memory_limit as set_memory_limit
 from hornbeam.backend.settings import matmul_precision as matmul_precision
 from hornbeam.backend.settings import memory_budget as memory_budget
 from hornbeam.backend.settings import set_matmul_precision as set_matmul_precision

@@ -21,6 +21,8 @@ FLAGS = [
     "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
     "-DHB_EMULATE", "-ffp-contract=off", f"-I{CSRC}",
 ]  # fmt: skip
+#: What the library has besides kernels.
+RUNTIME = [*sorted(CSRC.glob("cuda/*.cc")), *sorted(CSRC.glob("cuda/*.cu"))]
 
 
 def compiler():
@@ -66,12 +68,7 @@ def emulated(tmp_path_factory):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         folder = tmp_path_factory.mktemp("emulated")
-    sources = [
-        *sorted(CSRC.glob("ops/*.cu")),
-        CSRC / "cuda" / "emulate.cc",
-        CSRC / "cuda" / "plugin.cc",
-    ]
-    return build_emulated(sources, folder)
+    return build_emulated([*sorted(CSRC.glob("ops/*.cu")), *RUNTIME], folder)
 
 
 @pytest.fixture

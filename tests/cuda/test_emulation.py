@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .conftest import CSRC, build_emulated, compiler
+from .conftest import CSRC, RUNTIME, build_emulated, compiler
 
 CODE = """
 import sys, numpy as np
@@ -27,8 +27,7 @@ def faulty(tmp_path_factory):
     if not CSRC.is_dir() or compiler() is None:
         pytest.skip("needs the sources and a C++ compiler")
     here = pathlib.Path(__file__).parent
-    sources = [here / "faulty.cu", CSRC / "cuda" / "emulate.cc", CSRC / "cuda" / "plugin.cc"]
-    return build_emulated(sources, tmp_path_factory.mktemp("faulty"))
+    return build_emulated([here / "faulty.cu", *RUNTIME], tmp_path_factory.mktemp("faulty"))
 
 
 def run(faulty, op, order=""):

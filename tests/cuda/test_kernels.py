@@ -242,7 +242,7 @@ def test_out_of_memory_leaves_the_device_usable(cuda):
     if "emulated" not in _core.device_description(cuda):
         pytest.skip("the size is that of the emulated device")
     x = ops.ones((1 << 20,)).to(cuda)
-    with pytest.raises(MemoryError, match="emulated device"):
+    with pytest.raises(MemoryError, match=r"16384.0 MiB are needed; .*largest block"):
         ops.broadcast_to(x, (1 << 12, 1 << 20)).numpy()
     assert float(ops.sum(x)) == 1 << 20
 
@@ -260,12 +260,12 @@ def test_memory_is_flat_over_many_steps(cuda):
     x = np.ones((64, 64), "float32")
     for _ in range(5):
         step(x)
-    before = backend.memory_stats(cuda)
+    before = hornbeam.memory_stats(cuda)
     for _ in range(200):
         step(x)
-    after = backend.memory_stats(cuda)
+    after = hornbeam.memory_stats(cuda)
     assert after["reserved"] == before["reserved"]
-    assert after["in_use"] <= before["in_use"] + 512  # the last result
+    assert after["current"] <= before["current"] + 512  # the last result
 
 
 def test_ops_without_a_kernel_run_on_the_cpu_and_come_back(cuda):
