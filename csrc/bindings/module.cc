@@ -354,7 +354,11 @@ PYBIND11_MODULE(_core, m) {
       .def("run_numpy", &run_numpy)
       .def("run_batches", &run_batches)
       .def_property_readonly("arena_bytes", &Program::arena_bytes)
-      .def("describe", &Program::describe);
+      .def("describe", &Program::describe)
+      .def_property_readonly("replay_counts", [](const Program& p) {
+        const hb::ReplayCounts c = p.replay_counts();
+        return py::make_tuple(c.direct, c.recorded, c.replayed);
+      });
 
   m.def("kernels", [] {
     py::list out;

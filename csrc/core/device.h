@@ -59,6 +59,8 @@ class Device {
   // 64-byte aligned (512 on CUDA). Memory that is given back may still be read by work in the
   // queue Compute: it is handed out again only to work behind that. Throws OutOfMemory.
   virtual void* allocate(size_t bytes) = 0;
+  // For the time of a run: apart from what lives long, so that runs get the same addresses.
+  virtual void* allocate_temporary(size_t bytes) { return allocate(bytes); }
   virtual void deallocate(void* memory, size_t bytes) noexcept = 0;
   // In the order of the queue Compute. The host memory may be reused when the call returns;
   // `copy_to_host` has waited for the values.

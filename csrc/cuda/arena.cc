@@ -19,7 +19,6 @@ void* Arena::take(size_t bytes) {
   if (!block && grow(bytes)) block = take_free(bytes);
   if (!block) return nullptr;
   in_use_ += bytes;
-  peak_ = std::max(peak_, in_use_);
   return block;
 }
 
@@ -98,10 +97,8 @@ void Arena::release() {
 MemoryStats Arena::stats() const {
   MemoryStats s;
   s.current = in_use_;
-  s.peak = peak_;
   s.reserved = reserved_;
   s.largest = free_.empty() ? 0 : free_.rbegin()->first;
-  s.limit = limit_;
   return s;
 }
 

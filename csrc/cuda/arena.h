@@ -27,6 +27,7 @@ class Arena {
   void release();  // regions without a block in use go back to the system
   void set_limit(size_t bytes) { limit_ = bytes; }  // of what is held from the system
   MemoryStats stats() const;                        // without what the system has free
+  bool holds(void* block) const { return blocks_.count(static_cast<char*>(block)); }
   size_t block_bytes(void* block) const;
 
  private:
@@ -45,7 +46,7 @@ class Arena {
   std::map<char*, Block> blocks_;            // all, by address
   std::set<std::pair<size_t, char*>> free_;  // by size, then address
   std::map<char*, size_t> regions_;
-  size_t in_use_ = 0, peak_ = 0, reserved_ = 0, limit_ = SIZE_MAX;
+  size_t in_use_ = 0, reserved_ = 0, limit_ = SIZE_MAX;
 };
 
 }  // namespace hb::cuda

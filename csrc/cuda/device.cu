@@ -43,30 +43,26 @@ struct CudaRecording : Recording {
 class CudaDevice : public Device {
  public:
   CudaDevice(int index, size_t limit)
-      : Device(DeviceKind::Cuda, index), arena_(get_memory, give_memory) {
+      : Device(DeviceKind::Cuda, index),
+        limit_(limit),
+        tensors_(get_memory, give_memory),
+        temporaries_(get_memory, give_memory) {
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, index), "properties");
     description_ = std::string(properties.name) + ", compute capability " +
                    std::to_string(properties.major) + "." + std::to_string(properties.minor) +
                    ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
-    arena_.set_limit(limit);
   }
   std::string description() const override { return description_; }
 
-  void* allocate(size_t bytes) override {
-    enter("memory");
-    start();
-    std::lock_guard lock(mutex_);
-    void* block = arena_.take(bytes);
-    if (!block) fail_no_memory(bytes);
-    poison(block);
-    return block;
-  }
+  void* allocate(size_t bytes) override { return take(tensors_, temporaries_, bytes); }
+  void* allocate_temporary(size_t bytes) override { return take(temporaries_, tensors_, bytes); }
   void deallocate(void* block, size_t) noexcept override {
     if (!block || forked.load(std::memory_order_relaxed)) return;
     std::lock_guard lock(mutex_);
-    poison(block);
-    arena_.give(block);
+    Arena& arena = temporaries_.holds(block) ? temporaries_ : tensors_;
+    poison(block, arena.block_bytes(block));
+    arena.give(block);
   }
   void copy_from_host(void* to, const void* from, size_t bytes) override {
     // From pageable memory: it was read when the call returns.
@@ -105,7 +101,7 @@ class CudaDevice : public Device {
     expect_same_process();
     check(cudaSetDevice(index()), "choice of the device");
     std::lock_guard lock(mutex_);
-    MemoryStats s = arena_.stats();
+    MemoryStats s = stats();
     size_t total = 0;
     check(cudaMemGetInfo(&s.free, &total), "memory");
     if (s.limit != SIZE_MAX) {
@@ -116,12 +112,13 @@ class CudaDevice : public Device {
   }
   void set_memory_limit(size_t bytes) override {
     std::lock_guard lock(mutex_);
-    arena_.set_limit(bytes);
+    limit_ = bytes;
   }
   void release_cached() override {
     enter("memory");
     std::lock_guard lock(mutex_);
-    arena_.release();
+    tensors_.release();
+    temporaries_.release();
   }
 
   void* allocate_pinned(size_t bytes) override {
@@ -233,7 +230,7 @@ class CudaDevice : public Device {
   }
   static void give_memory(void* region) { cudaFree(region); }  // waits for all work
   [[noreturn]] void fail_no_memory(size_t bytes) {
-    const MemoryStats s = arena_.stats();
+    const MemoryStats s = stats();
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
     std::string limit;
@@ -249,16 +246,48 @@ class CudaDevice : public Device {
              (s.reserved - s.current) >> 20, s.largest >> 20, s.current >> 20, limit.c_str());
     fail_out_of_memory(text);
   }
+  void* take(Arena& arena, Arena& other, size_t bytes) {
+    enter("memory");
+    start();
+    std::lock_guard lock(mutex_);
+    const auto bound = [&] {
+      const size_t held = other.stats().reserved;
+      arena.set_limit(limit_ == SIZE_MAX ? SIZE_MAX : limit_ - (held < limit_ ? held : limit_));
+    };
+    bound();
+    void* block = arena.take(bytes);
+    if (!block) {
+      other.release();
+      bound();
+      block = arena.take(bytes);
+    }
+    if (!block) fail_no_memory(bytes);
+    const size_t current = tensors_.stats().current + temporaries_.stats().current;
+    if (current > peak_) peak_ = current;
+    poison(block, arena.block_bytes(block));
+    return block;
+  }
+  MemoryStats stats() const {
+    MemoryStats s = tensors_.stats();
+    const MemoryStats t = temporaries_.stats();
+    s.current += t.current;
+    s.reserved += t.reserved;
+    if (t.largest > s.largest) s.largest = t.largest;
+    s.peak = peak_;
+    s.limit = limit_;
+    return s;
+  }
   // Emulation: what reads memory before it was written, or after it was given back, finds NaN.
-  void poison([[maybe_unused]] void* block) {
+  void poison([[maybe_unused]] void* block, [[maybe_unused]] size_t bytes) {
 #ifdef HB_EMULATE
-    cudaMemsetAsync(block, 0xff, arena_.block_bytes(block), compute_);
+    cudaMemsetAsync(block, 0xff, bytes, compute_);
 #endif
   }
 
   std::string description_;
-  mutable std::mutex mutex_;  // of the arena
-  Arena arena_;
+  mutable std::mutex mutex_;  // of the memory
+  size_t limit_, peak_ = 0;
+  Arena tensors_, temporaries_;
   std::once_flag started_;
   std::mutex record_mutex_;
   cudaStream_t compute_ = nullptr, copies_ = nullptr, recorder_ = nullptr;

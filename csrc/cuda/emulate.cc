@@ -288,7 +288,8 @@ void check_launch(dim3 grid, dim3 block, size_t dynamic_shared_bytes) {
 }
 
 // One stream at a time runs its work (emulate_runtime.cc).
-void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context) {
+void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
+              void* context) {
   const uint64_t n = uint64_t(block.x) * block.y * block.z;
   const bool reverse = reversed();
   threads.resize(n);

@@ -76,7 +76,8 @@ void went_on();
 unsigned char* dynamic_shared();
 
 // Runs body(context) for every thread of the grid.
-void run_grid(dim3 grid, dim3 block, void (*body)(void*), void* context);
+void run_grid(dim3 grid, dim3 block, size_t dynamic_shared_bytes, void (*body)(void*),
+              void* context);
 void check_launch(dim3 grid, dim3 block, size_t dynamic_shared_bytes);  // throws as a launch fails
 
 template <class T>
@@ -159,7 +160,7 @@ void launch_shared(dim3 grid, dim3 block, size_t shared_bytes, void* stream, voi
   ::hb::emulate::enqueue(queue, [=] {
     auto body = [&] { kernel(static_cast<P>(args)...); };
     ::hb::emulate::run_grid(
-        grid, block, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
+        grid, block, shared_bytes, [](void* f) { (*static_cast<decltype(body)*>(f))(); }, &body);
   });
 }
 template <class... P, class... A>

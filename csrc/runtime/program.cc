@@ -1,6 +1,7 @@
 #include "runtime/program.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "core/allocator.h"
@@ -96,8 +97,10 @@ std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, D
 
 Program::Program(ProgramSpec spec) : spec_(std::move(spec)) {
   prepare_instructions();
+  move_copies();
   find_branches();
   plan();
+  find_segments();
   ArenaPool::instance().reserve(arena_bytes_);
 }
 
@@ -213,15 +216,102 @@ void Program::find_branches() {
   }
   if (!any) return;
   const Branches found = hb::find_branches(needs, single);
+  reorder(found.order);
+  for (size_t i = 0; i < n; ++i) steps_[i].together = found.together[i];
+}
+
+void Program::reorder(const std::vector<int>& order) {
   std::vector<Step> steps;
   std::vector<InstructionSpec> instructions;
-  for (size_t i = 0; i < n; ++i) {
-    steps.push_back(std::move(steps_[found.order[i]]));
-    steps.back().together = found.together[i];
-    instructions.push_back(std::move(spec_.instructions[found.order[i]]));
+  for (int i : order) {
+    steps.push_back(std::move(steps_[i]));
+    instructions.push_back(std::move(spec_.instructions[i]));
   }
   steps_ = std::move(steps);
   spec_.instructions = std::move(instructions);
+}
+
+// Copies between devices that need no instruction go first and those that no instruction needs go
+// last: between them lies what a device can do alone.
+void Program::move_copies() {
+  if (spec_.devices.empty()) return;
+  const int n = int(steps_.size());
+  std::vector<bool> produced(spec_.slots.size()), read(spec_.slots.size());
+  for (const InstructionSpec& in : spec_.instructions) {
+    for (int s : in.inputs) read[s] = true;
+    if (!is_view(in))
+      for (int s : in.outputs) produced[s] = true;
+  }
+  std::vector<int> order[3];
+  for (int i = 0; i < n; ++i) {
+    const InstructionSpec& in = spec_.instructions[i];
+    int place = 1;
+    if (in.op == "copy" && &device_of(in.inputs[0]) != &device_of(in.outputs[0]))
+      place = !produced[root(in.inputs[0])] ? 0 : !read[in.outputs[0]] ? 2 : 1;
+    order[place].push_back(i);
+  }
+  for (int place : {1, 2})
+    order[0].insert(order[0].end(), order[place].begin(), order[place].end());
+  reorder(order[0]);
+}
+
+bool Program::recordable(size_t i) const {
+  const Step& step = steps_[i];
+  if (!step.device || !step.device->can_record() || !recordings_wanted()) return false;
+  for (int s : spec_.instructions[i].inputs)
+    if (&device_of(s) != step.device) return false;
+  return true;
+}
+
+// Such a result of a program that is recorded is copied to its place afterwards: its address, which
+// changes with every run, is then no part of the recording.
+bool Program::small_result(int slot) const {
+  constexpr size_t kSmall = 256 << 10, kLeastSteps = 4;
+  if (device_of(slot).is_host() || num_bytes(spec_.slots[slot]) > kSmall) return false;
+  size_t count = 0;
+  for (size_t i = 0; i < steps_.size(); ++i) count += steps_[i].instruction && recordable(i);
+  return count >= kLeastSteps;
+}
+
+void Program::find_segments() {
+  constexpr int kLeast = 2;  // instructions; one is started by itself as fast
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (!steps_[i].instruction || !recordable(i)) continue;
+    Segment segment{i, i, {}, std::make_unique<Replays>(*steps_[i].device)};
+    int count = 0;
+    for (size_t k = i; k < steps_.size(); ++k) {
+      if (!steps_[k].instruction) continue;
+      if (!recordable(k) || steps_[k].device != steps_[i].device) break;
+      segment.last = k;
+      ++count;
+    }
+    i = segment.last;
+    if (count < kLeast) continue;
+    segment.moving.push_back({Storage::kArena, 0, steps_[segment.first].arena});
+    std::set<std::pair<int, size_t>> seen;
+    for (size_t k = segment.first; k <= segment.last; ++k) {
+      if (!steps_[k].instruction) continue;
+      const int end = steps_[k].first_operand + steps_[k].num_inputs + steps_[k].num_outputs;
+      for (int o = steps_[k].first_operand; o < end; ++o) {
+        const Storage& s = operands_[o];
+        if (s.kind != Storage::kArena && s.kind != Storage::kConstant &&
+            seen.insert({s.kind, s.index}).second)
+          segment.moving.push_back(s);
+      }
+    }
+    segments_.push_back(std::move(segment));
+  }
+}
+
+ReplayCounts Program::replay_counts() const {
+  ReplayCounts total;
+  for (const Segment& segment : segments_) {
+    const ReplayCounts c = segment.replays->counts();
+    total.direct += c.direct;
+    total.recorded += c.recorded;
+    total.replayed += c.replayed;
+  }
+  return total;
 }
 
 // Virtual devices of the CPU share the arena of the host.
@@ -297,7 +387,7 @@ void Program::plan() {
   }
   for (size_t k = 0; k < spec_.outputs.size(); ++k) {
     const int r = root(spec_.outputs[k]);
-    if (storage_[r].kind == Storage::kUnset && produced[r] >= 0)
+    if (storage_[r].kind == Storage::kUnset && produced[r] >= 0 && !small_result(r))
       storage_[r] = {Storage::kOutput, k};
     else
       last_use[r] = num_steps;
@@ -438,14 +528,14 @@ void Program::rethrow(int i, const char* what) const {
   throw Error(text.str());
 }
 
-void Program::run_step(size_t i, void** table, char* const* arenas) const {
+void Program::run_step(size_t i, void** table, char* const* arenas, void* stream) const {
   const Step& step = steps_[i];
   if (!step.instruction) return;
   void** operands = table + step.first_operand;
   try {
     step.instruction->run({operands, operands + step.num_inputs,
                            arenas[step.arena] + step.scratch_offset,
-                           step.device ? step.device->stream() : nullptr});
+                           step.device && !stream ? step.device->stream() : stream});
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& e) {
@@ -465,7 +555,7 @@ namespace {
 
 // Memory of a device for the time of a run. It may go back while the stream still works in it.
 struct Lease {
-  Lease(Device& d, size_t n) : device(d), bytes(n), data(n ? d.allocate(n) : nullptr) {}
+  Lease(Device& d, size_t n) : device(d), bytes(n), data(n ? d.allocate_temporary(n) : nullptr) {}
   ~Lease() {
     if (data) device.deallocate(data, bytes);
   }
@@ -500,8 +590,12 @@ void Program::run_in(const void* const* inputs, void* const* outputs, char* cons
   const auto run = [&](size_t i) {
     profiled ? run_step_profiled(i, table, arenas) : run_step(i, table, arenas);
   };
+  size_t next = 0;  // segment
   for (size_t i = 0; i < steps_.size(); i += size_t(steps_[i].together)) {
-    if (steps_[i].together == 1)
+    if (!profiled && next < segments_.size() && segments_[next].first == i) {
+      run_segment(segments_[next], inputs, outputs, table, arenas);
+      i = segments_[next++].last;
+    } else if (steps_[i].together == 1)
       run(i);
     else
       parallel_for(steps_[i].together, [&](int64_t task, int) { run(i + size_t(task)); });
@@ -511,6 +605,16 @@ void Program::run_in(const void* const* inputs, void* const* outputs, char* cons
     void* to = resolve(c.to, inputs, outputs, arenas);
     if (from != to) copy_bytes(*c.to_device, to, *c.from_device, from, c.bytes);
   }
+}
+
+void Program::run_segment(const Segment& segment, const void* const* inputs, void* const* outputs,
+                          void** table, char* const* arenas) const {
+  std::vector<const void*> addresses;
+  addresses.reserve(segment.moving.size());
+  for (const Storage& s : segment.moving) addresses.push_back(resolve(s, inputs, outputs, arenas));
+  segment.replays->run(addresses, [&](void* stream) {
+    for (size_t i = segment.first; i <= segment.last; ++i) run_step(i, table, arenas, stream);
+  });
 }
 
 void Program::check_input(int i, const TensorSpec& got) const {
@@ -573,6 +677,15 @@ std::string Program::describe() const {
     text << "\n";
   }
   for (size_t i = 0; i < copies_.size(); ++i) text << "  copy " << copies_[i].bytes << " bytes\n";
+  for (const Segment& segment : segments_) {
+    const ReplayCounts c = segment.replays->counts();
+    text << "  recording: " << segment.first << " to " << segment.last << " on "
+         << steps_[segment.first].device->name() << " (" << c.direct << " run one by one, "
+         << c.recorded << " recorded, " << c.replayed << " replayed)";
+    if (const std::string why = segment.replays->refused(); !why.empty())
+      text << "; cannot be recorded: " << why;
+    text << "\n";
+  }
   return text.str();
 }
 

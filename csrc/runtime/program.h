@@ -14,6 +14,7 @@
 
 #include "core/attrs.h"
 #include "runtime/profile.h"
+#include "runtime/replays.h"
 #include "runtime/tensor.h"
 
 namespace hb {
@@ -86,6 +87,7 @@ class Program {
 
   // The plan in words: one line an instruction, with kernel, slots and where they live.
   std::string describe() const;
+  ReplayCounts replay_counts() const;  // of all segments
 
  private:
   struct Storage {
@@ -110,15 +112,28 @@ class Program {
     Device* device;
     size_t bytes;
   };
+  // Steps in a row on one device that need nothing of the host: they are recorded (replays.h).
+  struct Segment {
+    size_t first, last;           // steps
+    std::vector<Storage> moving;  // what they touch that is not at the same place in every run
+    std::unique_ptr<Replays> replays;
+  };
 
   Device& device_of(int slot) const {
     return spec_.devices.empty() ? host_device() : *spec_.devices[slot];
   }
   int arena_of(Device& device);
   void run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const;
-  void run_step(size_t i, void** table, char* const* arenas) const;
+  void run_step(size_t i, void** table, char* const* arenas, void* stream = nullptr) const;
+  void run_segment(const Segment& segment, const void* const* inputs, void* const* outputs,
+                   void** table, char* const* arenas) const;
   void prepare_instructions();
+  void move_copies();
   void find_branches();
+  void reorder(const std::vector<int>& order);
+  bool recordable(size_t step) const;
+  bool small_result(int slot) const;
+  void find_segments();
   void run_step_profiled(size_t i, void** table, char* const* arenas) const;
   void plan();
   int root(int slot) const;
@@ -136,6 +151,7 @@ class Program {
   size_t arena_bytes_ = 0;  // pointer table and temporaries
   size_t table_bytes_ = 0;
   std::vector<DeviceArena> device_arenas_;
+  std::vector<Segment> segments_;
 };
 
 }  // namespace hb
