@@ -80,11 +80,15 @@ int detect_isa_level() {
 }
 
 bool detect_bf16_pairs() { return has(cpuid(7, 1).a, {5}); }
+bool detect_byte_dots(int level) {
+  return level >= 2 ? has(cpuid(7).c, {11}) : level == 1 && has(cpuid(7, 1).a, {4});
+}
 
 #else
 
 int detect_isa_level() { return 0; }
 bool detect_bf16_pairs() { return false; }
+bool detect_byte_dots(int) { return false; }
 
 #endif  // x86-64
 
@@ -177,6 +181,11 @@ int isa_level() {
 
 bool has_bf16_pairs() {
   static const bool has = isa_level() >= 2 && detect_bf16_pairs();
+  return has;
+}
+
+bool has_byte_dots() {
+  static const bool has = detect_byte_dots(isa_level());
   return has;
 }
 

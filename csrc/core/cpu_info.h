@@ -18,6 +18,10 @@ int machine_isa_level();
 // unknown level or one that the machine lacks.
 int isa_level();
 
+// Whether the processor has the dot products of bytes (VNNI) of the level in use: AVX-VNNI at level
+// 1, AVX512_VNNI from level 2 on.
+bool has_byte_dots();
+
 // CPUs that this process may use: min(affinity mask, cgroup CPU limit rounded up), at least 1.
 int usable_cpus();
 

@@ -117,7 +117,9 @@ using Elem = typename ElemOf<P>::type;
 
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
 constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
-constexpr double kTaskFlops = 5e5;        // least work worth a task of its own
+template <class T>
+constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 1024 : kMaxKc;
+constexpr double kTaskFlops = 5e5;  // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.
 template <class T>
@@ -137,7 +139,7 @@ class Gemm {
     if (m == 0 || n == 0 || batch == 0) return;  // nothing will run
     constexpr int64_t kNr = kTileCols<T>;
     mr_ = int(ceil_div(m, ceil_div(m, kMaxRows)));
-    kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
+    kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKcOf<T>)) : 1;
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
     direct_a_ = a_columns && n <= kDirectPanels * kNr;
@@ -171,9 +173,11 @@ class Gemm {
       const int64_t slab = kSlabBytes / int64_t(sizeof(T));
       const int64_t wanted =
           threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(work / kTaskFlops)));
-      keep_ = k * min64(m, n) > kKept || threads * k * min64(m, n) > 4 * kKept ? kNone
-              : max_runs_ == 0 && !direct_a_ && m <= n                         ? kA
-                                                                               : kB;
+      // Beside a kept A every row tile packs B anew, which the short time of narrow products shows.
+      const bool keep_a =
+          max_runs_ == 0 && !direct_a_ && m <= n && (kPerElement<T> == 1 || panels <= l2_panels);
+      const int64_t kept = k * (keep_a || kPerElement<T> == 1 ? min64(m, n) : n);
+      keep_ = kept > kKept || threads * kept > 4 * kKept ? kNone : keep_a ? kA : kB;
       if (keep_ == kA) {
         nc_ = round_up(n, kNr), slab_k_ = k;
         row_tiles_ = ceil_div(panels, l2_panels);

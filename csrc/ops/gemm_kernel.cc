@@ -154,11 +154,15 @@ TileKernel<T> find(int rows, int vecs) {
 
 }  // namespace
 
-// Compiled twice: with HB_BF16_PAIRS for pairs, with the instructions of that extension; without
-// for everything else.
-#ifdef HB_BF16_PAIRS
+// Compiled once for everything that the level has, and once for each of its extensions, which are
+// asked for at run time: pairs of bfloat16, and dot products of bytes.
+#if defined(HB_BF16_PAIRS)
 TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place) {
   return in_place ? find<Pair, true>(rows, vecs) : find<Pair, false>(rows, vecs);
+}
+#elif defined(HB_BYTE_DOTS)
+TileKernel<Quad> find_tile_kernel(Quad, int rows, int vecs, bool) {
+  return find<Quad, false>(rows, vecs);
 }
 #else
 TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place) {
@@ -166,6 +170,9 @@ TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place) {
 }
 TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place) {
   return in_place ? find<double, true>(rows, vecs) : find<double, false>(rows, vecs);
+}
+TileKernel<Words> find_tile_kernel(Words, int rows, int vecs, bool) {
+  return find<Words, false>(rows, vecs);
 }
 #endif
 

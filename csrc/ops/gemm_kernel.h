@@ -13,7 +13,7 @@
 
 #include "ops/epilogue.h"
 #include "simd/half.h"
-#include "simd/pair.h"
+#include "simd/quad.h"
 #include "simd/vec.h"
 
 namespace hb::HB_ISA {
@@ -45,6 +45,9 @@ TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place = fa
 TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place = false);
 // Only for processors that have them (has_bf16_pairs).
 TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place = false);
+// A packed. Quad: only for processors that have them (has_byte_dots).
+TileKernel<Words> find_tile_kernel(Words, int rows, int vecs, bool in_place = false);
+TileKernel<Quad> find_tile_kernel(Quad, int rows, int vecs, bool in_place = false);
 
 namespace {
 

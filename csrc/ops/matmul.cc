@@ -5,8 +5,10 @@
 // batch axes broadcast. Batches of `a` over one `b` fold into M. Products run on the packed core
 // (gemm.h); a single row or column is a matrix-vector product, bound by reading the matrix once, so
 // it packs nothing. float16 and bfloat16 are widened to float and summed there; integers wrap.
+// A product of int8 is int32, of the same core.
 #include "core/kernel.h"
 #include "ops/gemm.h"
+#include "ops/gemm_bytes.h"
 #include "ops/gemm_pairs.h"
 
 HB_KERNELS_BEGIN
@@ -249,6 +251,78 @@ struct MatmulInteger final : MatmulKernel {
   }
 };
 
+// int8 by int8, exact in int32. T: Quad or Words (simd/quad.h).
+template <class T>
+struct MatmulBytes final : MatmulKernel {
+  // Quads hold A with an offset, which makes sums too large by so much for each column.
+  static constexpr bool kOffset = kPerElement<T> == 4;
+  MatmulShape s;
+  Gemm<T> gemm;
+  int64_t num_b, offsets_at;
+  int32_t* constant_offsets = nullptr;
+
+  MatmulBytes(const MatmulShape& shape, Prepare& p) : s(shape) {
+    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, false, false);
+    num_b = 1;
+    for (int i = 0; i < p.inputs[1].rank - 2; ++i) num_b *= p.inputs[1].shape[i];
+    const int8_t* b = static_cast<const int8_t*>(p.constants[1]);
+    if (b && s.batch == 1) gemm.pack_constant_b(matrix_b(b));
+    offsets_at = round_up(int64_t(gemm.scratch_bytes()), 64);
+    p.scratch_bytes = size_t(offsets_at);
+    if (!kOffset) return;
+    if (b && !s.has_bias) {
+      constant_offsets = static_cast<int32_t*>(malloc(size_t(num_b * s.n + 1) * 4));
+      if (!constant_offsets) fail("out of memory for sums of weights");
+      offset_b(b, nullptr, constant_offsets);
+    } else {
+      p.scratch_bytes += size_t(num_b * s.n) * 4;
+    }
+  }
+  ~MatmulBytes() override { free(constant_offsets); }
+
+  void run(const Call& call) const override {
+    const int8_t* a = static_cast<const int8_t*>(call.inputs[0]);
+    const int8_t* b = static_cast<const int8_t*>(call.inputs[1]);
+    const int32_t* bias = s.has_bias ? static_cast<const int32_t*>(call.inputs[2]) : nullptr;
+    int32_t* c = static_cast<int32_t*>(call.outputs[0]);
+    const int32_t* columns = constant_offsets;
+    if (kOffset && !columns) {
+      int32_t* to = reinterpret_cast<int32_t*>(static_cast<char*>(call.scratch) + offsets_at);
+      offset_b(b, bias, to);
+      columns = to;
+    }
+    gemm.run(
+        [&](int64_t i) {
+          int64_t oa, ob;
+          s.offsets(i, &oa, &ob);
+          const int64_t which = s.k * s.n > 0 ? ob / (s.k * s.n) : 0;
+          return product(
+              PackMatrixBytes<T, kOffset>{a + oa, s.transpose_a ? s.m : s.k, !s.transpose_a, s.k},
+              matrix_b(b + ob), c + i * s.m * s.n, PlainRows{s.n},
+              kOffset ? columns + which * s.n : bias, s.relu);
+        },
+        s.b_shared(), call.scratch);
+  }
+
+ private:
+  PackMatrixBytes<T, false> matrix_b(const int8_t* b) const {
+    return {b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k};
+  }
+  void offset_b(const int8_t* b, const int32_t* bias, int32_t* to) const {
+    constexpr int64_t kColumns = 256;
+    const int64_t blocks = ceil_div(s.n, kColumns);
+    const auto task = [&](int64_t t, int) {
+      const int64_t i = t / blocks, j = t % blocks * kColumns;
+      offset_columns(b + i * s.k * s.n, s.transpose_b ? s.k : s.n, s.transpose_b, s.k, j,
+                     min64(s.n, j + kColumns), bias, to + i * s.n);
+    };
+    if (num_b * s.n * s.k < (1 << 18))
+      for (int64_t t = 0; t < num_b * blocks; ++t) task(t, 0);
+    else
+      parallel_for(num_b * blocks, task);
+  }
+};
+
 class Matmul {
  public:
   explicit Matmul(Prepare& p) {
@@ -265,6 +339,15 @@ class Matmul {
         break;
       case DType::BF16:
         pick<float, bf16>(s, p);
+        break;
+      case DType::I8:
+#ifdef HB_HAS_BYTE_DOTS
+        if (has_byte_dots()) {
+          kernel_ = new MatmulBytes<Quad>(s, p);
+          break;
+        }
+#endif
+        kernel_ = new MatmulBytes<Words>(s, p);
         break;
       case DType::I32:
         kernel_ = new MatmulInteger<uint32_t, int32_t>(s);
@@ -297,6 +380,6 @@ class Matmul {
   }
   MatmulKernel* kernel_ = nullptr;
 };
-HB_CPU_KERNEL(matmul, Matmul, kAllFloat | kI32 | kI64)
+HB_CPU_KERNEL(matmul, Matmul, kAllFloat | kI8 | kI32 | kI64)
 
 HB_KERNELS_END

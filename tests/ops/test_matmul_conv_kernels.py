@@ -38,20 +38,29 @@ def values(x, dtype):
     return x.astype(np.int64 if x.dtype.kind == "i" else np.float64)
 
 
+def summed(dtype):
+    """The dtype of a product, and of what is added to it."""
+    return "int32" if dtype == "int8" else dtype
+
+
 def run_kernel(op, inputs, shape, dtype, constants=(), **attrs):
     """One instruction as a program; `constants`: which inputs the program owns."""
-    slots = [(dtype, x.shape) for x in inputs] + [(dtype, tuple(shape))]
+    dtypes = [dtype if i < 2 else summed(dtype) for i in range(len(inputs))]
+    slots = [(d, x.shape) for d, x in zip(dtypes, inputs, strict=True)]
+    slots.append((summed(dtype), tuple(shape)))
     free = [i for i in range(len(inputs)) if i not in constants]
-    owned = [(i, _core.Tensor.from_numpy(inputs[i], dtype, True)) for i in constants]
+    owned = [(i, _core.Tensor.from_numpy(inputs[i], dtypes[i], True)) for i in constants]
     n = len(inputs)
     instruction = (op, list(range(n)), [n], attrs, [], None, "")
     program = _core.Program(slots, free, owned, [], [instruction], [n], [])
-    args = [_core.Tensor.from_numpy(inputs[i], dtype, True) for i in free]
+    args = [_core.Tensor.from_numpy(inputs[i], dtypes[i], True) for i in free]
     program.run(args)
     return np.array(program.run(args)[0].array())
 
 
 def normal(rng, shape, dtype):
+    if dtype == "int8":
+        return rng.integers(-140, 140, shape).clip(-128, 127).astype(dtype)
     if dtype.startswith("int"):
         return rng.integers(-300, 300, shape).astype(dtype)
     return stored(rng.standard_normal(shape), dtype)
@@ -60,7 +69,7 @@ def normal(rng, shape, dtype):
 def assert_close(got, want, magnitude, dtype, terms):
     """Within the rounding of a sum of `terms` products whose absolute values sum to `magnitude`."""
     if dtype.startswith("int"):
-        np.testing.assert_array_equal(got, want.astype(dtype))
+        np.testing.assert_array_equal(got, want.astype(summed(dtype)))
         return
     tolerance = EPS[dtype] * min(terms + 8, 200) * magnitude
     tolerance += ROUNDING.get(dtype, 0) * 1.01 * np.abs(want) + (1e-7 if dtype == "float16" else 0)
@@ -116,7 +125,7 @@ def check_matmul(case, dtype, transposes, activation):
     va, vb = va.swapaxes(-1, -2) if ta else va, vb.swapaxes(-1, -2) if tb else vb
     want, magnitude = va @ vb, np.abs(va) @ np.abs(vb)
     if activation:
-        bias = normal(rng, (n,), dtype)
+        bias = normal(rng, (n,), summed(dtype))
         inputs.append(bias)
         attrs["activation"] = activation
         want = want + values(bias, dtype)
@@ -139,7 +148,7 @@ def check_matmul(case, dtype, transposes, activation):
     return results
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, "int32", "int64"])
+@pytest.mark.parametrize("dtype", [*FLOATS, "int32", "int64", "int8"])
 @pytest.mark.parametrize("case", MATMUL_CASES, ids=str)
 def test_matmul(case, dtype):
     for transposes in TRANSPOSES:
@@ -151,6 +160,29 @@ def test_matmul_of_integers_wraps():
     a = np.full((2, 3), 2**31 - 1, np.int32)
     b = np.full((3, 4), 2**31 - 1, np.int32)
     np.testing.assert_array_equal(run_kernel("matmul", [a, b], (2, 4), "int32"), a @ b)
+
+
+EXTREMES = list(itertools.product([-128, 127], repeat=2))
+
+
+def check_extreme_bytes(x, y):
+    """Sums of the largest products, for sizes that end within a group of four or two."""
+    for m, n, k in [(3, 5, 1), (17, 33, 4094), (30, 70, 4095), (14, 64, 4096), (2, 3, 9001)]:
+        a, b = np.full((m, k), x, np.int8), np.full((k, n), y, np.int8)
+        a[0, ::2], b[::3, 0] = 127, -128
+        want = a.astype(np.int32) @ b.astype(np.int32)
+        for ta, tb in TRANSPOSES:
+            inputs = [a.T.copy() if ta else a, b.T.copy() if tb else b]
+            for constants in [(), (1,)]:
+                got = run_kernel(
+                    "matmul", inputs, (m, n), "int8", constants, transpose_a=ta, transpose_b=tb
+                )
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("x", "y"), EXTREMES)
+def test_matmul_of_extreme_bytes_is_exact(x, y):
+    check_extreme_bytes(x, y)
 
 
 @pytest.mark.parametrize("sizes", [(40, 50, 60), (1, 50, 60), (5, 40, 30)], ids=str)
@@ -340,10 +372,13 @@ def test_conv_refuses_groups_that_do_not_divide():
 
 def digest():
     h = hashlib.sha256()
-    for dtype in FLOATS:
+    for extremes in EXTREMES:
+        check_extreme_bytes(*extremes)
+    for dtype in [*FLOATS, "int8"]:
         for case in MATMUL_CASES:
             for result in check_matmul(case, dtype, TRANSPOSES[len(repr(case)) % 4], "relu"):
                 h.update(result.tobytes())
+    for dtype in FLOATS:
         for case in CONV_CASES:
             for result in check_conv(case, dtype):
                 h.update(result.tobytes())

@@ -24,7 +24,7 @@ def _matmul_spec(a, b, *bias, transpose_a=False, transpose_b=False, activation=N
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
-    return Spec((*batch, m, n), a.dtype)
+    return Spec((*batch, m, n), "int32" if a.dtype == "int8" else a.dtype)
 
 
 def _matmul_gradient(op, dy):
@@ -54,12 +54,22 @@ _matmul = primitive(
     "matmul",
     _matmul_spec,
     _matmul_gradient,
-    doc="activation(a b + bias) over the last two axes, either transposed on request.",
+    doc="activation(a b + bias) over the last two axes, either transposed on request; int8 → int32.",
 )
 
 
+# Integers that have no product of their own take a wider one, of which the low bits are the same.
+_WIDER = {"bool": "int32", "uint8": "int32", "int16": "int32", "uint16": "int32",
+          "uint32": "int64", "uint64": "int64"}  # fmt: skip
+
+
 def _product(a, b, transpose_a=False, transpose_b=False):
-    return _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+    """The matrix product, in the dtype of both operands; int32 for int8."""
+    dtype = a.dtype
+    if dtype in _WIDER:
+        a, b = backend.cast(a, _WIDER[dtype]), backend.cast(b, _WIDER[dtype])
+    y = _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+    return backend.cast(y, dtype) if dtype in _WIDER else y
 
 
 # ------------------------------------------------------------------ products
@@ -82,9 +92,7 @@ def matmul(x1, x2):
             f"matmul: expected at least one axis, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     dtype = backend.result_type(a.dtype, b.dtype)
-    dtype = "int32" if a.dtype == b.dtype == "int8" else dtype
-    compute = "int32" if dtype == "bool" else dtype
-    a, b = backend.cast(a, compute), backend.cast(b, compute)
+    a, b = backend.cast(a, dtype), backend.cast(b, dtype)
     row, column = a.ndim == 1, b.ndim == 1
     a = shapes.expand_dims(a, 0) if row else a
     b = shapes.expand_dims(b, 1) if column else b
@@ -95,7 +103,7 @@ def matmul(x1, x2):
         if row and column:
             shape = list(y.shape[:-2])
         y = shapes.reshape(y, tuple(shape))
-    return backend.cast(y, dtype) if y.dtype != dtype else y
+    return y
 
 
 @op
@@ -107,12 +115,6 @@ def dot(x1, x2):
     if b.ndim <= 2:
         return _contract(a, b, (a.ndim - 1,), (0,))
     return _contract(a, b, (a.ndim - 1,), (b.ndim - 2,))
-
-
-def _same_dtype_product(a, b):
-    if a.dtype == "bool":
-        return backend.cast(_product(backend.cast(a, "int32"), backend.cast(b, "int32")), "bool")
-    return _product(a, b)
 
 
 def _contract(a, b, axes_a, axes_b):
@@ -136,7 +138,7 @@ def _contract(a, b, axes_a, axes_b):
         n *= b.shape[i]
     a = shapes.reshape(shapes.transpose(a, (*free_a, *axes_a)), (m, k))
     b = shapes.reshape(shapes.transpose(b, (*axes_b, *free_b)), (k, n))
-    return shapes.reshape(_same_dtype_product(a, b), shape)
+    return shapes.reshape(backend.cast(_product(a, b), a.dtype), shape)
 
 
 @op
@@ -333,9 +335,9 @@ def einsum(subscripts, *operands, **kwargs):
 def _einsum(operands, subscripts):
     if not operands:
         raise ValueError("einsum: expected at least one operand")
-    if all(x.dtype == "int8" for x in map(backend.convert_to_tensor, operands)):
-        operands = [backend.cast(x, "int32") for x in operands]
     operands = promote(*operands)
+    if len(operands) == 1 and operands[0].dtype == "int8":  # as a product of several is
+        operands = [backend.cast(operands[0], "int32")]
     terms, out = _parse(subscripts, operands)
     x, labels = operands[0], terms[0]
     for i in range(1, len(operands)):
@@ -348,6 +350,7 @@ def _einsum(operands, subscripts):
             if i == len(operands) - 1
             else "".join(dict.fromkeys(c for c in needed if c in seen))
         )
+        x, y = promote(x, y)  # sums and products of int8 are int32
         x, labels = _pair(x, labels, y, right, keep)
     x, labels = _sole(x, labels, out)
     return shapes.transpose(x, tuple(labels.index(c) for c in out))
