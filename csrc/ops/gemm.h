@@ -384,6 +384,10 @@ class Gemm {
   template <class S>
   static constexpr bool kConverts = sizeof(S) != sizeof(Sum<T>);
 
+  // The register kernels round sums themselves.
+  template <class S>
+  static constexpr bool kRounds = kSame<T, S> && kConverts<S> && kPerElement<T> == 2;
+
   template <class A>
   static constexpr bool kReadable = requires(const A& a, const T** rows, int64_t* length) {
     a.read(rows, length, 1, 0, 1, 0, 1);
@@ -447,8 +451,17 @@ class Gemm {
             t.c = out.acc ? out.acc + i * n_ + j : fresh;
             t.row = plain;
           }
+          if constexpr (kRounds<S>) {
+            const bool whole = e && e->simple() && t.n % kLanes<T> == 0;
+            t.half = whole ? reinterpret_cast<uint16_t*>(out.c + j) : nullptr;
+            t.half_row = w.rows + (i - i0);
+            t.half_bias =
+                whole && e->bias ? reinterpret_cast<const uint16_t*>(e->bias + j) : nullptr;
+            t.relu = whole && e->relu;
+          }
           kernel(t);
-          if (kConverts<S> && last) store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
+          if (kConverts<S> && last && !t.half)
+            store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
         }
       }
       k += kc;

@@ -60,6 +60,12 @@ __attribute__((noinline)) void finish_tile(const Tile<E>& t, const T* sums, int 
   }
 }
 
+#ifdef HB_BF16_PAIRS
+HB_INLINE Vec<float> load_half(const uint16_t* p) {
+  return load_as<float>(reinterpret_cast<const bf16*>(p));
+}
+#endif
+
 // Operands of E; sums of T.
 template <class E, int MR, int NV, bool kInPlace>
 void tile_kernel(const Tile<E>& t) {
@@ -96,6 +102,26 @@ void tile_kernel(const Tile<E>& t) {
     const int64_t lda = t.lda ? t.lda : MR;
     for (int64_t k = t.kc; k > 0; --k, a += lda) step([&](int i) { return a[i]; });
   }
+#ifdef HB_BF16_PAIRS
+  if (t.half && t.n == NV * L) {
+    Vec<T> bias[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) bias[j] = t.half_bias ? load_half(t.half_bias + j * L) : Vec<T>{};
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      if (i >= t.m) return;
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) {
+        Vec<T> v = acc[i][j];
+        if (t.add) v += load(t.c + t.row[i] + j * L);
+        if (t.half_bias) v += bias[j];
+        const __m256bh rounded = _mm512_cvtneps_pbh((__m512)finish<T>(v, t.relu));
+        memcpy(t.half + t.half_row[i] + j * L, &rounded, sizeof rounded);
+      }
+    }
+    return;
+  }
+#endif
   if (t.n == NV * L && !t.epilogue) {
     Vec<T> bias[NV];
 #pragma GCC unroll 4

@@ -35,6 +35,11 @@ struct Tile {
   bool relu;
   const Epilogue<Sum<T>>* epilogue = nullptr;  // or what to do beyond `bias` and `relu`
   int64_t column = 0;                          // of the result: where the tile starts
+  // Pairs, whole vectors of columns: the result goes to half + half_row[i] as bfloat16, and c holds
+  // what is added; bias and relu as above. Or null.
+  uint16_t* half = nullptr;
+  const int64_t* half_row = nullptr;
+  const uint16_t* half_bias = nullptr;
 };
 template <class T>
 using TileKernel = void (*)(const Tile<T>&);

@@ -38,6 +38,26 @@ struct PackMatrixPairs {
     for (int r = 0; r < n; ++r) places[r] = at(i + r, k);
     pack_rows<Pair, Stored<Pair, S>>(dst, width, places, n, kc, kc);
   }
+  // Full panels i, i + width, ..., one after another: two rows are read for a few of them at a
+  // time.
+  void pack_panels(Pair* dst, int width, int64_t panels, int64_t i, int64_t k, int64_t kc) const {
+    constexpr int64_t kMost = 4;
+    if (along_k || width != kTileCols<Pair>) {
+      for (int64_t q = 0; q < panels; ++q)
+        pack(dst + q * width * kc, width, i + q * width, width, k, kc);
+      return;
+    }
+    const S zeros[kMost * kTileCols<Pair>] = {};
+    for (int64_t p = 0; p < panels; p += kMost, dst += kMost * width * kc) {
+      const int64_t count = min64(kMost, panels - p);
+      for (int64_t q = 0; q < kc; ++q) {
+        const S* even = data + 2 * (k + q) * ld + i + p * width;
+        const S* odd = 2 * (k + q) + 1 < rows ? even + ld : zeros;
+        for (int64_t r = 0; r < count; ++r)
+          join_rows(dst + (r * kc + q) * width, even + r * width, odd + r * width);
+      }
+    }
+  }
   const Pair* in_place(int64_t, int64_t) const { return nullptr; }
   int64_t read(const Pair** places, int64_t* length, int width, int64_t i, int n, int64_t k,
                int64_t kc) const

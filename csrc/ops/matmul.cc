@@ -262,6 +262,7 @@ struct MatmulBytes final : MatmulKernel {
   int32_t* constant_offsets = nullptr;
 
   MatmulBytes(const MatmulShape& shape, Prepare& p) : s(shape) {
+    if (!s.epilogue.simple()) fail("expected no epilogue but bias and relu for integers");
     gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, false, false);
     num_b = 1;
     for (int i = 0; i < p.inputs[1].rank - 2; ++i) num_b *= p.inputs[1].shape[i];
@@ -270,7 +271,7 @@ struct MatmulBytes final : MatmulKernel {
     offsets_at = round_up(int64_t(gemm.scratch_bytes()), 64);
     p.scratch_bytes = size_t(offsets_at);
     if (!kOffset) return;
-    if (b && !s.has_bias) {
+    if (b && p.num_inputs == 2) {
       constant_offsets = static_cast<int32_t*>(malloc(size_t(num_b * s.n + 1) * 4));
       if (!constant_offsets) fail("out of memory for sums of weights");
       offset_b(b, nullptr, constant_offsets);
@@ -283,23 +284,23 @@ struct MatmulBytes final : MatmulKernel {
   void run(const Call& call) const override {
     const int8_t* a = static_cast<const int8_t*>(call.inputs[0]);
     const int8_t* b = static_cast<const int8_t*>(call.inputs[1]);
-    const int32_t* bias = s.has_bias ? static_cast<const int32_t*>(call.inputs[2]) : nullptr;
+    const Epilogue<int32_t> epilogue = s.epilogue.of<int32_t>(call);
     int32_t* c = static_cast<int32_t*>(call.outputs[0]);
     const int32_t* columns = constant_offsets;
     if (kOffset && !columns) {
       int32_t* to = reinterpret_cast<int32_t*>(static_cast<char*>(call.scratch) + offsets_at);
-      offset_b(b, bias, to);
+      offset_b(b, epilogue.bias, to);
       columns = to;
     }
     gemm.run(
         [&](int64_t i) {
           int64_t oa, ob;
           s.offsets(i, &oa, &ob);
-          const int64_t which = s.k * s.n > 0 ? ob / (s.k * s.n) : 0;
+          Epilogue<int32_t> own = epilogue;
+          if (kOffset) own.bias = columns + (ob > 0 ? ob / s.k : 0);
           return product(
               PackMatrixBytes<T, kOffset>{a + oa, s.transpose_a ? s.m : s.k, !s.transpose_a, s.k},
-              matrix_b(b + ob), c + i * s.m * s.n, PlainRows{s.n},
-              kOffset ? columns + which * s.n : bias, s.relu);
+              matrix_b(b + ob), c + i * s.m * s.n, PlainRows{s.n}, own);
         },
         s.b_shared(), call.scratch);
   }

@@ -87,6 +87,22 @@ HB_INLINE Vec<uint32_t> load_upper(const bf16* p, int n) {
 HB_INLINE Vec<uint32_t> load_upper(const float* p, int n) {
   return bf16_upper((Vec<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p));
 }
+// dst[i] = pair of even[i] and odd[i], i < 32.
+HB_INLINE void join_rows(Pair* dst, const bf16* even, const bf16* odd) {
+  alignas(64) static constexpr uint16_t kOrder[64] = {
+      0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
+      11, 43, 12, 44, 13, 45, 14, 46, 15, 47, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53,
+      22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+  const __m512i a = _mm512_loadu_si512(even), b = _mm512_loadu_si512(odd);
+  _mm512_storeu_si512(dst, _mm512_permutex2var_epi16(a, _mm512_load_si512(kOrder), b));
+  _mm512_storeu_si512(dst + 16, _mm512_permutex2var_epi16(a, _mm512_load_si512(kOrder + 32), b));
+}
+HB_INLINE void join_rows(Pair* dst, const float* even, const float* odd) {
+  for (int i = 0; i < 32; i += 16) {
+    const Vec<uint32_t> low = bf16_upper(load(even + i)), high = bf16_upper(load(odd + i));
+    store(dst + i, low >> 16 | (high & 0xffff0000));
+  }
+}
 // dst[k * width + i] = pair of src[2 k ld + i] and src[(2 k + 1) ld + i] for i < n, zero for
 // n <= i < width. `rows` rows: an odd last one is paired with zero. Lanes past `width` fall on the
 // next k, which is written later.
