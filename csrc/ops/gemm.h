@@ -117,8 +117,10 @@ using Elem = typename ElemOf<P>::type;
 
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
 constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
+// Products of several neighbours are so fast that adding to C again costs more than reading longer
+// panels from L2.
 template <class T>
-constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 1024 : kMaxKc;
+constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 4 * kMaxKc : kMaxKc;
 constexpr double kTaskFlops = 5e5;  // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.
@@ -139,7 +141,10 @@ class Gemm {
     if (m == 0 || n == 0 || batch == 0) return;  // nothing will run
     constexpr int64_t kNr = kTileCols<T>;
     mr_ = int(ceil_div(m, ceil_div(m, kMaxRows)));
-    kc_ = k > 0 ? ceil_div(k, ceil_div(k, kMaxKcOf<T>)) : 1;
+    const auto cut = [&](int64_t most) { return k > 0 ? ceil_div(k, ceil_div(k, most)) : 1; };
+    kc_ = cut(kMaxKc);
+    const bool split = k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC;
+    if (!split) kc_ = cut(kMaxKcOf<T>);
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
     direct_a_ = a_columns && n <= kDirectPanels * kNr;
@@ -160,7 +165,7 @@ class Gemm {
       mode_ = kPrivate;
       tile_panels_ = min64(panels, l2_panels);
       nc_ = n, slab_k_ = k;
-    } else if (k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC) {
+    } else if (split) {
       mode_ = kSplit;
       // As many parts as keep their sums within 16 MiB, each of a few kc.
       parts_ = min64(min64(ceil_div(k, 4 * kc_), 32), max64(4, (4 << 20) / max64(1, m * n)));

@@ -14,12 +14,14 @@ def as_int32(dtype):
 
 
 PRODUCTS = [
-    product("matmul", (3, 4), (4, 5), dtypes=FLOATS + ("int32", "int8"), result=as_int32, errors=(
+    product("matmul", (3, 4), (4, 5), dtypes=(*FLOATS, "int32", "int8", "int16", "uint8"),
+            result=as_int32, errors=(
         ((np.ones((2, 3)), np.ones((2, 3))), {}, ValueError, "matmul: the inner sizes differ"),
         ((2.0, np.ones(3)), {}, ValueError, "matmul: expected at least one axis"))),
     *[product("matmul", a, b) for a, b in (
         ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((4,), (4,)),
         ((4,), (4, 3)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3)))],
+    product("dot", (3, 5), (5, 6), dtypes=("int8", "uint8", "uint16", "uint32", "int64")),
     *[product("dot", a, b) for a, b in (
         ((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (5, 4, 2)), ((4,), (4,)), ((3, 4), (4,)))],
     product("inner", (2, 3, 4), (5, 4)),
