@@ -17,6 +17,10 @@ from hornbeam.backend import _core
 
 HOST = "cpu:0"
 
+#: Whether an unset HORNBEAM_DEVICE means "auto", the first GPU where there is one. Off until the kernels
+#: have run on a GPU (docs/gpu.md).
+AUTOMATIC = False
+
 #: Whether a device other than the CPU was ever named: until then nobody asks where a tensor lives.
 in_use = False
 
@@ -123,9 +127,15 @@ def follow_inputs():
     return _pushed(None)
 
 
+def _asked() -> str | None:
+    return os.environ.get("HORNBEAM_DEVICE") or ("auto" if AUTOMATIC else None)
+
+
 @functools.cache
 def _default() -> str | None:
-    name = os.environ.get("HORNBEAM_DEVICE")
+    name = _asked()
+    if name is not None and name.lower() == "auto":
+        name = next(iter(list_devices("cuda")), None)
     return canonical(name) if name else None
 
 
@@ -211,7 +221,7 @@ def set_memory_limit(bytes: int | None, device: str = HOST) -> None:
     _core.set_device_memory_limit(canonical(device), bytes)
 
 
-if os.environ.get("HORNBEAM_DEVICE", HOST).lower() not in ("cpu", HOST):
+if (_asked() or HOST).lower() not in ("cpu", HOST):
     in_use = True  # the first scope_device() says so if there is no such device
 
 

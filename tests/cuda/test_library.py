@@ -60,6 +60,24 @@ def test_default_device(emulated):
     assert result.stdout.split() == ["cpu:0", "cpu:0"], result.stderr
 
 
+def test_automatic_placement(emulated):
+    code = """
+import numpy as np, hornbeam
+from hornbeam import layers
+model = hornbeam.Sequential([layers.Input((3,)), layers.Dense(2)])
+model.compile("sgd", "mse")
+model.fit(np.ones((4, 3)), np.ones((4, 2)), batch_size=2, verbose=0)
+print((hornbeam.ops.ones(2) + 1).device, *{v.value.device for v in model.weights})
+"""
+    found = {"HORNBEAM_DEVICE": "auto", "HORNBEAM_CUDA_EMULATED": str(emulated)}
+    result = python(code, **found)
+    assert result.stdout.split() == ["cuda:0", "cuda:0"], result.stderr
+    result = python(code, **found, HORNBEAM_EMULATE_FAULT="no_device")
+    assert result.stdout.split() == ["cpu:0", "cpu:0"], result.stderr
+    result = python(code, **(found | {"HORNBEAM_DEVICE": "cpu"}))
+    assert result.stdout.split() == ["cpu:0", "cpu:0"], result.stderr
+
+
 def test_wrong_index(emulated):
     code = "import hornbeam; hornbeam.device('cuda:3').__enter__()"
     result = python(code, HORNBEAM_CUDA_EMULATED=str(emulated))
