@@ -52,11 +52,14 @@ struct WinogradShape {
   }
 };
 
-template <int M>
+template <int MY, int MX>
 class ConvWinograd final : public ConvKernel {
  public:
   ConvWinograd(const ConvShape& shape, Prepare& p, bool gradient)
-      : s_(shape, gradient), tiles_(s_.n, s_.oh, s_.ow, M), epilogue_(p, 2), gradient_(gradient) {
+      : s_(shape, gradient),
+        tiles_(s_.n, s_.oh, s_.ow, MY, MX),
+        epilogue_(p, 2),
+        gradient_(gradient) {
     zeros_.allocate(round_up(s_.c, L));
     image_ = {nullptr, s_.n, s_.h, s_.w, s_.c, zeros_.get(), nullptr};
     mr_ = int(ceil_div(tiles_.total, ceil_div(tiles_.total, kMaxRows)));
@@ -114,8 +117,9 @@ class ConvWinograd final : public ConvKernel {
   }
 
  private:
-  static constexpr int L = kLanes<float>, N = M + 2, kSquare = N * N;
+  static constexpr int L = kLanes<float>, NX = MX + 2, kSquare = (MY + 2) * NX;
   static constexpr int64_t kNr = kTileCols<float>;
+  static constexpr int64_t kChunk = 16;             // products summed in registers
   static constexpr int64_t kMinBlock = 3;           // panels of tiles that share a read of U
   static constexpr int64_t kLargeFilter = 4 << 20;  // bytes of U
   static constexpr int64_t kLargeImage = 8 << 20;   // elements of V
@@ -193,14 +197,15 @@ class ConvWinograd final : public ConvKernel {
     for (int64_t i = 0; i < mr_; ++i) {
       int64_t n, row, col;
       tiles_.at(min64(panel * mr_ + i, tiles_.total - 1), &n, &row, &col);
-      const float* pixel[N][N];
-      image.square<N>(n, row * M - s_.lo[0], col * M - s_.lo[1], pixel);
-      for (int64_t c = 0; c < s_.c; c += L) {
-        float* to = v + c * mr_ + i * L;
-        both_axes<N, N>([](const V(&d)[N], V(&t)[N]) { Winograd<M>::image(d, t); },
-                        [&](int y, int x) { return load(pixel[y][x] + c); },
-                        [&](int y, int x, V t) { store(to + (y * N + x) * slice_, t); });
-      }
+      image.rectangle<MY + 2, NX>(
+          n, row * MY - s_.lo[0], col * MX - s_.lo[1], [&](const auto& pixel) {
+            for (int64_t c = 0; c < s_.c; c += L) {
+              float* to = v + c * mr_ + i * L;
+              both_axes<ImageAxis<MY>, ImageAxis<MX>>(
+                  [&](int y, int x) { return pixel(y, x, c); },
+                  [&](int y, int x, V t) { store(to + (y * NX + x) * slice_, t); });
+            }
+          });
     }
   }
 
@@ -234,8 +239,8 @@ class ConvWinograd final : public ConvKernel {
   }
   template <class Load>
   HB_INLINE void transform_filter(const Load& load, float* u) const {
-    both_axes<3, N>([](const V(&g)[3], V(&t)[N]) { Winograd<M>::filter(g, t); }, load,
-                    [&](int y, int x, V t) { store(u + (y * N + x) * u_slice_, t); });
+    both_axes<FilterAxis<MY>, FilterAxis<MX>>(
+        load, [&](int y, int x, V t) { store(u + (y * NX + x) * u_slice_, t); });
   }
   void transform_all_filters(const float* w, float* u) const {
     constexpr int64_t kGroup = 64;  // channels of one task
@@ -252,7 +257,7 @@ class ConvWinograd final : public ConvKernel {
     const int64_t col = j * kNr, width = min64(kNr, s_.o - col);
     const WinogradKernel kernel = kernel_[width > L];
     WinogradTile t{};
-    t.ldb = t.ldc = kNr, t.k = s_.c, t.m = mr_;
+    t.ldb = t.ldc = kNr, t.k = s_.c, t.m = mr_, t.chunk = kChunk;
     for (int q = 0; q < kSquare; ++q) {
       t.b = u + q * u_slice_;
       for (int64_t p = 0; p < last - first; ++p) {
@@ -275,14 +280,14 @@ class ConvWinograd final : public ConvKernel {
                             V bias, const Output& out) const {
     int64_t n, row, col;
     tiles_.at(tile, &n, &row, &col);
-    const int64_t rows = s_.oh - row * M, cols = s_.ow - col * M;
-    const int64_t first = ((n * s_.oh + row * M) * s_.ow + col * M) * s_.o + column;
-    both_axes<N, M>([](const V(&m)[N], V(&t)[M]) { Winograd<M>::output(m, t); },
-                    [&](int a, int b) { return load(sums + (a * N + b) * mr_ * kNr); },
-                    [&](int a, int b, V t) {
-                      if (a < rows && b < cols)
-                        out.put(first + (a * s_.ow + b) * s_.o, column, t, scale, bias, width);
-                    });
+    const int64_t rows = s_.oh - row * MY, cols = s_.ow - col * MX;
+    const int64_t first = ((n * s_.oh + row * MY) * s_.ow + col * MX) * s_.o + column;
+    both_axes<OutputAxis<MY>, OutputAxis<MX>>(
+        [&](int a, int b) { return load(sums + (a * NX + b) * mr_ * kNr); },
+        [&](int a, int b, V t) {
+          if (a < rows && b < cols)
+            out.put(first + (a * s_.ow + b) * s_.o, column, t, scale, bias, width);
+        });
   }
 
   WinogradShape s_;
@@ -305,9 +310,10 @@ class ConvWinograd final : public ConvKernel {
 inline double direct_cost(const WinogradShape& s, bool constant) {
   return 9 / 0.85 * double(s.n * s.oh * s.ow) + (constant ? 0 : 43);
 }
-template <int M>
+template <int MY, int MX>
 double winograd_cost(const WinogradShape& s, bool constant) {
-  const double tiles = double(TileGrid(s.n, s.oh, s.ow, M).total), square = (M + 2) * (M + 2);
+  const double tiles = double(TileGrid(s.n, s.oh, s.ow, MY, MX).total),
+               square = (MY + 2) * (MX + 2);
   const double transforms = square * (5 / double(s.o) + 4 / double(s.c));
   return tiles * (1.12 * square + transforms) + (constant ? 0 : 9 * square);
 }
@@ -320,13 +326,21 @@ inline ConvKernel* make_winograd(DType dtype, const ConvShape& shape, Prepare& p
   constexpr int64_t kLongSum = 128;  // channels
   const bool highest = matmul_precision() == Precision::Highest;
   if (highest && (s.c < 16 || s.oh < 4 || s.ow < 4)) return nullptr;
-  const double direct = direct_cost(s, p.constants[1]);
-  const double two = winograd_cost<2>(s, ConvWinograd<2>::packs_once(s, p));
-  const double four = winograd_cost<4>(s, ConvWinograd<4>::packs_once(s, p));
-  const bool larger = (!highest || s.c >= kLongSum) && four < two;
-  if (1.1 * (larger ? four : two) > direct) return nullptr;
-  if (larger) return new ConvWinograd<4>(shape, p, gradient);
-  return new ConvWinograd<2>(shape, p, gradient);
+  const bool constant = p.constants[1];
+  const double small = winograd_cost<2, 2>(s, ConvWinograd<2, 2>::packs_once(s, p));
+  const double large = winograd_cost<4, 4>(s, ConvWinograd<4, 4>::packs_once(s, p));
+  double least = direct_cost(s, constant) / 1.1;
+  ConvKernel* (*make)(const ConvShape&, Prepare&, bool) = nullptr;
+  const auto consider = [&](double cost, auto tiles) {
+    if (cost >= least) return;
+    least = cost;
+    make = [](const ConvShape& shape, Prepare& p, bool gradient) -> ConvKernel* {
+      return new typename decltype(tiles)::type(shape, p, gradient);
+    };
+  };
+  consider(small, KernelType<ConvWinograd<2, 2>>());
+  if (!highest || s.c >= kLongSum) consider(large, KernelType<ConvWinograd<4, 4>>());
+  return make ? make(shape, p, gradient) : nullptr;
 }
 
 }  // namespace

@@ -5,16 +5,17 @@
 //   y = A^T ((G g) * (B^T d)),   and for the gradient to the taps, of e = dL/dy:
 //   h = A'^T ((G' e) * (B^T d)).
 // Two axes nest, so M x M outputs cost N x N multiplications per channel in place of 9 M x M: 2.25
-// times fewer for M = 2, 4 times for M = 4. Points: 0, 1, -1 for M = 2 and 0, +-a, +-b for M = 4,
-// where a and b are those of short fractions with the least error measured (see conv_winograd.h);
-// the usual 1 and 2 have more than twice that error.
+// times fewer for M = 2, 4 times for M = 4, 3 times for four rows of two. Points: 0, 1, -1 for M =
+// 2 and 0, +-a, +-b for M = 4, where a and b are those of short fractions with the least error
+// measured (see conv_winograd.h); the usual 1 and 2 have more than twice that error.
 #pragma once
 #include "ops/conv.h"
 
 namespace hb::HB_ISA {
 
-// C[i, j] (+)= sum_k a(i, k) b[k, j] for `m` of MR rows and NV vectors of columns. Sums of kChunk
-// products are formed in registers and added to C, which keeps the error of long sums small.
+// C[i, j] (+)= sum_k a(i, k) b[k, j] for `m` of MR rows and NV vectors of columns. Sums of `chunk`
+// products (a multiple of the lanes) are formed in registers and added to C, which keeps the error
+// of long sums small.
 //   interleaved  a(i, k) = a[(k / L * MR + i) * L + k % L]: vectors along k, for MR rows
 //   across       a(i, k) = a[k * lda + i]
 struct WinogradTile {
@@ -25,6 +26,7 @@ struct WinogradTile {
   float* c;
   int64_t ldc;
   int m;
+  int64_t chunk;
   bool add;
 };
 using WinogradKernel = void (*)(const WinogradTile&);
@@ -37,33 +39,27 @@ struct Winograd;
 
 template <>
 struct Winograd<2> {
-  template <class V>
-  static HB_INLINE void image(const V (&d)[4], V (&v)[4]) {
-    v[0] = d[0] - d[2];
-    v[1] = d[1] + d[2];
-    v[2] = d[2] - d[1];
-    v[3] = d[3] - d[1];
+  template <int P, class V>
+  static HB_INLINE void image(const V (&d)[4], V& first, V& second) {
+    first = P ? d[1] + d[2] : d[0] - d[2];
+    second = P ? d[2] - d[1] : d[3] - d[1];
   }
-  template <class V>
-  static HB_INLINE void filter(const V (&g)[3], V (&u)[4]) {
+  template <int P, class V>
+  static HB_INLINE void filter(const V (&g)[3], V& first, V& second) {
     const V even = (g[0] + g[2]) * 0.5f, odd = g[1] * 0.5f;
-    u[0] = g[0];
-    u[1] = even + odd;
-    u[2] = even - odd;
-    u[3] = g[2];
+    first = P ? even + odd : g[0];
+    second = P ? even - odd : g[2];
+  }
+  template <int P, class V>
+  static HB_INLINE void gradient(const V (&e)[2], V& first, V& second) {
+    const V even = e[0] * 0.5f, odd = e[1] * 0.5f;
+    first = P ? even + odd : e[0];
+    second = P ? even - odd : e[1];
   }
   template <class V>
   static HB_INLINE void output(const V (&m)[4], V (&y)[2]) {
     y[0] = m[0] + m[1] + m[2];
     y[1] = m[1] - m[2] + m[3];
-  }
-  template <class V>
-  static HB_INLINE void gradient(const V (&e)[2], V (&u)[4]) {
-    const V even = e[0] * 0.5f, odd = e[1] * 0.5f;
-    u[0] = e[0];
-    u[1] = even + odd;
-    u[2] = even - odd;
-    u[3] = e[1];
   }
   template <class V>
   static HB_INLINE void taps(const V (&m)[4], V (&h)[3]) {
@@ -83,28 +79,44 @@ struct Winograd<4> {
   static constexpr float pa = float(a), pb = float(b), pa2 = float(a2), pb2 = float(b2);
   static constexpr float pa3 = float(a2 * a), pb3 = float(b2 * b);
 
-  template <class V>
-  static HB_INLINE void image(const V (&d)[6], V (&v)[6]) {
-    constexpr float sum = float(a2 + b2), product = float(a2 * b2);
-    const V even_a = d[4] - pb2 * d[2], odd_a = pa * (d[3] - pb2 * d[1]);
-    const V even_b = d[4] - pa2 * d[2], odd_b = pb * (d[3] - pa2 * d[1]);
-    v[0] = (d[4] - sum * d[2]) + product * d[0];
-    v[1] = even_a + odd_a;
-    v[2] = even_a - odd_a;
-    v[3] = even_b + odd_b;
-    v[4] = even_b - odd_b;
-    v[5] = (d[5] - sum * d[3]) + product * d[1];
+  template <int P, class V>
+  static HB_INLINE void image(const V (&d)[6], V& first, V& second) {
+    if constexpr (P == 0) {
+      constexpr float sum = float(a2 + b2), product = float(a2 * b2);
+      first = (d[4] - sum * d[2]) + product * d[0];
+      second = (d[5] - sum * d[3]) + product * d[1];
+    } else {
+      constexpr float other = P == 1 ? pb2 : pa2, point = P == 1 ? pa : pb;
+      const V even = d[4] - other * d[2], odd = point * (d[3] - other * d[1]);
+      first = even + odd;
+      second = even - odd;
+    }
   }
-  template <class V>
-  static HB_INLINE void filter(const V (&g)[3], V (&u)[6]) {
-    const V even_a = (g[0] + pa2 * g[2]) * fa, odd_a = g[1] * float(a * double(fa));
-    const V even_b = (g[0] + pb2 * g[2]) * fb, odd_b = g[1] * float(b * double(fb));
-    u[0] = g[0] * f0;
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = g[2];
+  template <int P, class V>
+  static HB_INLINE void filter(const V (&g)[3], V& first, V& second) {
+    if constexpr (P == 0) {
+      first = g[0] * f0;
+      second = g[2];
+    } else {
+      constexpr float square = P == 1 ? pa2 : pb2, f = P == 1 ? fa : fb;
+      constexpr float fp = P == 1 ? float(a * double(fa)) : float(b * double(fb));
+      const V even = (g[0] + square * g[2]) * f, odd = g[1] * fp;
+      first = even + odd;
+      second = even - odd;
+    }
+  }
+  template <int P, class V>
+  static HB_INLINE void gradient(const V (&e)[4], V& first, V& second) {
+    if constexpr (P == 0) {
+      first = e[0] * f0;
+      second = e[3];
+    } else {
+      constexpr float square = P == 1 ? pa2 : pb2, f = P == 1 ? fa : fb;
+      constexpr float fp = P == 1 ? float(a * double(fa)) : float(b * double(fb));
+      const V even = (e[0] + square * e[2]) * f, odd = (e[1] + square * e[3]) * fp;
+      first = even + odd;
+      second = even - odd;
+    }
   }
   template <class V>
   static HB_INLINE void output(const V (&m)[6], V (&y)[4]) {
@@ -116,17 +128,6 @@ struct Winograd<4> {
     y[3] = m[5] + pa3 * odd_a + pb3 * odd_b;
   }
   template <class V>
-  static HB_INLINE void gradient(const V (&e)[4], V (&u)[6]) {
-    const V even_a = (e[0] + pa2 * e[2]) * fa, odd_a = (e[1] + pa2 * e[3]) * float(a * double(fa));
-    const V even_b = (e[0] + pb2 * e[2]) * fb, odd_b = (e[1] + pb2 * e[3]) * float(b * double(fb));
-    u[0] = e[0] * f0;
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = e[3];
-  }
-  template <class V>
   static HB_INLINE void taps(const V (&m)[6], V (&h)[3]) {
     const V even_a = m[1] + m[2], even_b = m[3] + m[4];
     h[0] = m[0] + even_a + even_b;
@@ -135,27 +136,106 @@ struct Winograd<4> {
   }
 };
 
-// A transform of one axis, From to To values, applied to both axes of a square: reads load(i, j),
-// gives store(i, j, v).
-template <int From, int To, class F, class Load, class Store>
-HB_INLINE void both_axes(const F& f, const Load& load, const Store& store) {
+// Points come in pairs: 0 and infinity, a and -a, b and -b, which share most of their work. Where
+// the N values lie pair by pair, value i has this place:
+template <int N>
+constexpr int place_in_pairs(int i) {
+  return i == 0 ? 0 : i == N - 1 ? 1 : i + 1;
+}
+
+// The transforms of one axis.
+template <int M>
+struct ImageAxis {
+  static constexpr int kFrom = M + 2, kTo = M + 2;
+  template <int P, class V>
+  static HB_INLINE void pair(const V (&d)[kFrom], V& first, V& second) {
+    Winograd<M>::template image<P>(d, first, second);
+  }
+};
+template <int M>
+struct FilterAxis {
+  static constexpr int kFrom = 3, kTo = M + 2;
+  template <int P, class V>
+  static HB_INLINE void pair(const V (&g)[kFrom], V& first, V& second) {
+    Winograd<M>::template filter<P>(g, first, second);
+  }
+};
+template <int M>
+struct GradientAxis {
+  static constexpr int kFrom = M, kTo = M + 2;
+  template <int P, class V>
+  static HB_INLINE void pair(const V (&e)[kFrom], V& first, V& second) {
+    Winograd<M>::template gradient<P>(e, first, second);
+  }
+};
+template <int M>
+struct OutputAxis {
+  static constexpr int kFrom = M + 2, kTo = M;
+  template <class V>
+  static HB_INLINE void whole(const V (&m)[kFrom], V (&y)[kTo]) {
+    Winograd<M>::output(m, y);
+  }
+};
+template <int M>
+struct TapsAxis {
+  static constexpr int kFrom = M + 2, kTo = 3;
+  template <class V>
+  static HB_INLINE void whole(const V (&m)[kFrom], V (&h)[kTo]) {
+    Winograd<M>::taps(m, h);
+  }
+};
+template <class Axis, class V>
+HB_INLINE void transform_axis(const V (&in)[Axis::kFrom], V (&out)[Axis::kTo]) {
+  if constexpr (requires { Axis::whole(in, out); }) {
+    Axis::whole(in, out);
+  } else {
+    constexpr int N = Axis::kTo;
+    Axis::template pair<0>(in, out[0], out[N - 1]);
+    Axis::template pair<1>(in, out[1], out[2]);
+    if constexpr (N > 4) Axis::template pair<2>(in, out[3], out[4]);
+  }
+}
+
+// Both axes of a rectangle: reads load(i, j), gives store(i, j, v).
+template <class AxisY, class AxisX, class Load, class Store>
+HB_INLINE void both_axes(const Load& load, const Store& store) {
   using V = Vec<float>;
-  V t[To][From];
+  V t[AxisY::kTo][AxisX::kFrom];
 #pragma GCC unroll 8
-  for (int j = 0; j < From; ++j) {
-    V in[From], out[To];
+  for (int j = 0; j < AxisX::kFrom; ++j) {
+    V in[AxisY::kFrom], out[AxisY::kTo];
 #pragma GCC unroll 8
-    for (int i = 0; i < From; ++i) in[i] = load(i, j);
-    f(in, out);
+    for (int i = 0; i < AxisY::kFrom; ++i) in[i] = load(i, j);
+    transform_axis<AxisY>(in, out);
 #pragma GCC unroll 8
-    for (int i = 0; i < To; ++i) t[i][j] = out[i];
+    for (int i = 0; i < AxisY::kTo; ++i) t[i][j] = out[i];
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < To; ++i) {
-    V out[To];
-    f(t[i], out);
+  for (int i = 0; i < AxisY::kTo; ++i) {
+    V out[AxisX::kTo];
+    transform_axis<AxisX>(t[i], out);
 #pragma GCC unroll 8
-    for (int j = 0; j < To; ++j) store(i, j, out[j]);
+    for (int j = 0; j < AxisX::kTo; ++j) store(i, j, out[j]);
+  }
+}
+// The same for the two rows of the result of pair P: store(0 or 1, j, v).
+template <int P, class AxisY, class AxisX, class Load, class Store>
+HB_INLINE void pair_of_rows(const Load& load, const Store& store) {
+  using V = Vec<float>;
+  V t[2][AxisX::kFrom];
+#pragma GCC unroll 8
+  for (int j = 0; j < AxisX::kFrom; ++j) {
+    V in[AxisY::kFrom];
+#pragma GCC unroll 8
+    for (int i = 0; i < AxisY::kFrom; ++i) in[i] = load(i, j);
+    AxisY::template pair<P>(in, t[0][j], t[1][j]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    V out[AxisX::kTo];
+    transform_axis<AxisX>(t[i], out);
+#pragma GCC unroll 8
+    for (int j = 0; j < AxisX::kTo; ++j) store(i, j, out[j]);
   }
 }
 
@@ -189,18 +269,26 @@ struct TileImage {
     memcpy(scratch, last, size_t(c) * sizeof(float));
     last = scratch;
   }
-  // Places of a square of pixels; those outside are zero.
-  template <int N>
-  HB_INLINE void square(int64_t i, int64_t y0, int64_t x0, const float* (&pixel)[N][N]) const {
-    const int64_t end = n * h * w - 1;
-    for (int dy = 0; dy < N; ++dy) {
-      const int64_t y = y0 + dy, row = (i * h + y) * w;
-      for (int dx = 0; dx < N; ++dx) {
-        const int64_t x = x0 + dx;
-        const bool inside = y >= 0 && y < h && x >= 0 && x < w;
-        pixel[dy][dx] = !inside ? zeros : row + x == end ? last : data + (row + x) * c;
-      }
+  // f(load) with load(y, x, c): a vector of channels of pixel (y, x) of a rectangle; zero outside.
+  template <int NY, int NX, class F>
+  HB_INLINE void rectangle(int64_t i, int64_t y0, int64_t x0, const F& f) const {
+    const int64_t first = (i * h + y0) * w + x0, end = n * h * w - 1;
+    if (y0 >= 0 && y0 + NY <= h && x0 >= 0 && x0 + NX <= w && first + (NY - 1) * w + NX <= end) {
+      const float* from = data + first * c;
+      const int64_t step = c, row = w * c;
+      f([=](int y, int x, int64_t k)
+            __attribute__((always_inline)) { return load(from + y * row + x * step + k); });
+      return;
     }
+    const float* pixel[NY][NX];
+    for (int y = 0; y < NY; ++y)
+      for (int x = 0; x < NX; ++x) {
+        const int64_t at = first + y * w + x;
+        const bool inside = y0 + y >= 0 && y0 + y < h && x0 + x >= 0 && x0 + x < w;
+        pixel[y][x] = !inside ? zeros : at == end ? last : data + at * c;
+      }
+    f([&](int y, int x, int64_t k)
+          __attribute__((always_inline)) { return load(pixel[y][x] + k); });
   }
 };
 
@@ -213,11 +301,16 @@ inline bool serves_winograd(const ConvShape& s) {
          s.o >= kLeast && s.n > 0 && s.in_size() > 0 && s.out_size() > 0;
 }
 
-// The tiles of an output of h x w positions, M x M each.
+template <class T>
+struct KernelType {
+  typedef T type;
+};
+
+// The tiles of an output of h x w positions, my x mx each.
 struct TileGrid {
   int64_t rows, cols, total;
-  TileGrid(int64_t n, int64_t h, int64_t w, int64_t m)
-      : rows(ceil_div(h, m)), cols(ceil_div(w, m)), total(n * rows * cols) {}
+  TileGrid(int64_t n, int64_t h, int64_t w, int64_t my, int64_t mx)
+      : rows(ceil_div(h, my)), cols(ceil_div(w, mx)), total(n * rows * cols) {}
   HB_INLINE void at(int64_t tile, int64_t* n, int64_t* row, int64_t* col) const {
     *col = tile % cols, tile /= cols;
     *row = tile % rows, *n = tile / rows;

@@ -4,16 +4,13 @@
 namespace hb::HB_ISA {
 namespace {
 
-constexpr int64_t kChunk = 16;
-
 template <int MR, int NV, bool kInterleaved>
 void winograd_kernel(const WinogradTile& t) {
   constexpr int L = kLanes<float>;
-  static_assert(kChunk % L == 0);
   const float *a = t.a, *b = t.b;
-  const int64_t lda = t.lda, ldb = t.ldb;
+  const int64_t lda = t.lda, ldb = t.ldb, chunk = t.chunk;
   bool add = t.add;
-  for (int64_t left = t.k; left > 0; left -= kChunk) {
+  for (int64_t left = t.k; left > 0; left -= chunk) {
     Vec<float> acc[MR][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i)
@@ -32,7 +29,7 @@ void winograd_kernel(const WinogradTile& t) {
       }
       b += ldb;
     };
-    const int64_t count = left < kChunk ? left : kChunk;
+    const int64_t count = left < chunk ? left : chunk;
     if constexpr (kInterleaved) {
       for (int64_t k = 0; k < count; k += L, a += MR * L) {
         const float* end = a + (count - k < L ? count - k : L);
