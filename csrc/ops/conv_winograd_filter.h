@@ -10,13 +10,12 @@
 // All rows of the transforms at once would not leave room for M in L2. Parts, blocks and groups
 // are cut by size only, and parts are added in order: the same bits for any number of threads.
 //
-// Errors as in conv_winograd.h, from 1024 positions on: F(2, 3) 0.4 to 0.9, F(4, 3) 0.5 to 2.2
-// times that of the direct sum; with 64 positions 1.9 and 6 times, so short sums are done directly.
-// Measured on one Zen 5 core (AVX-512, batch 64, GFLOP/s of the direct algorithm):
-//                     direct   F(2, 3)   F(4, 3)
-//   32x32,  64 to  64   234      311       351
-//   16x16, 128 to 128   243      363       533
-//    4x4,  512 to 512   314      342       461
+// Errors (see conv_winograd.h) as multiples of those of a running sum, normal and positive images:
+//   positions   direct   F(2, 3)   4 x 2 outputs   F(4, 3)
+//     1024        0.5      0.5      0.8 to 1.1    1.1 to 1.6
+//     4096        0.25     0.25                   0.55 to 0.7
+//    16384        0.13     0.15                   0.4 to 0.5
+// so that larger tiles are taken for longer sums, and short ones are done directly.
 #pragma once
 #include "ops/winograd.h"
 
@@ -188,8 +187,8 @@ inline ConvKernel* make_filter_winograd([[maybe_unused]] DType dtype,
                                         [[maybe_unused]] const ConvShape& s,
                                         [[maybe_unused]] Prepare& p) {
 #if HB_VEC_BYTES == 64
-  // Positions; shorter sums are more exact directly, and longer ones allow larger tiles.
-  constexpr int64_t kLongSum = 1024, kLongerSum = 4096;
+  // Positions; shorter sums are more exact directly.
+  constexpr int64_t kLongSum = 1024;
   if (dtype != DType::F32 || !serves_winograd(s)) return nullptr;
   const bool highest = matmul_precision() == Precision::Highest;
   const int64_t positions = s.n * s.out_size();
@@ -203,8 +202,12 @@ inline ConvKernel* make_filter_winograd([[maybe_unused]] DType dtype,
       return new typename decltype(tiles)::type(s, p);
     };
   };
-  consider(winograd_filter_cost<4, 2>(s), KernelType<FilterWinograd<4, 2>>());
-  if (!highest || positions >= kLongerSum)
+  // The longer the sum, the larger the error of a running one, and the tiles it allows.
+  const int64_t allowed = highest ? positions : 2 * positions;
+  consider(winograd_filter_cost<2, 2>(s), KernelType<FilterWinograd<2, 2>>());
+  if (allowed >= 2 * kLongSum)
+    consider(winograd_filter_cost<4, 2>(s), KernelType<FilterWinograd<4, 2>>());
+  if (allowed >= 4 * kLongSum)
     consider(winograd_filter_cost<4, 4>(s), KernelType<FilterWinograd<4, 4>>());
   return make ? make(s, p) : nullptr;
 #else

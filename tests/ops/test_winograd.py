@@ -116,6 +116,33 @@ def test_error_is_near_that_of_the_direct_sum(op, kind, precision):
         assert np.abs(tiles).max() <= 2 * factor * np.abs(sums).max()
 
 
+def running_filter(a, b):
+    """The sum over positions, one after the other in float32."""
+    height, width = a.shape[1:3]
+    around = np.pad(a, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    pixels = np.stack(taps).reshape(9, -1, a.shape[3])
+    total = np.zeros((9, a.shape[3], b.shape[3]), np.float32)
+    for k, dy in enumerate(b.reshape(-1, b.shape[3])):
+        total += pixels[:, k, :, None] * dy
+    return total.reshape(3, 3, *total.shape[1:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [8, 17])  # tiles of 4 x 2 and of 4 x 4
+def test_long_sums_of_filters_are_more_exact_than_running_sums(kind, n):
+    rng = np.random.default_rng(11)
+    a, b, axes = operands("conv_grad_filter", kind, n, 16, 72, 64, rng)
+    if kind == "channels of many scales":
+        a[..., :8] = a[..., :1]  # those compared have one scale
+    part = (slice(None), slice(None), slice(0, 8), slice(0, 8))
+    want = exact("conv_grad_filter", a[..., :8], b[..., :8])
+    error = in_tiles("conv_grad_filter", a, b, (3, 3, 72, 64))[part] - want
+    sums = running_filter(a[..., :8], b[..., :8]) - want
+    factor = 1.5 if kind == "images of many scales" else 1.0  # fewer images count
+    assert np.sqrt((error**2).mean()) <= factor * np.sqrt((sums**2).mean())
+
+
 def test_error_of_an_output_may_be_of_the_scale_of_its_tile(precision):
     # One pixel of 1e4 among ones: outputs beside its windows have an error of that scale.
     rng = np.random.default_rng(8)
