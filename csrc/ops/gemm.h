@@ -50,7 +50,7 @@ struct PackMatrix {
     if (!along_k) return pack_cols<T, S>(dst, width, data + k * ld + i, ld, n, kc);
     const S* rows[kMaxPanel<T>];
     for (int r = 0; r < n; ++r) rows[r] = data + (i + r) * ld + k;
-    pack_rows<T, S>(dst, width, rows, n, kc, kc);
+    pack_rows<T, S>(dst, width, rows, n, kc, kc, width * ld);
   }
   // Full panels i, i + width, ..., one after another.
   HB_INLINE void pack_panels(T* dst, int width, int64_t panels, int64_t i, int64_t k,
@@ -117,10 +117,10 @@ using Elem = typename ElemOf<P>::type;
 
 constexpr int64_t kSlabBytes = 32 << 20;  // packed B at a time
 constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
-// Products of several neighbours are so fast that adding to C again costs more than reading longer
-// panels from L2.
+// The kernels of AVX-512 ask so little of L2 that a panel of B may be longer than L1: half as many
+// visits to C are worth more. Products of several neighbours are faster still.
 template <class T>
-constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 4 * kMaxKc : kMaxKc;
+constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 1024 : HB_VEC_BYTES == 64 ? 512 : kMaxKc;
 constexpr double kTaskFlops = 5e5;  // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.
@@ -140,7 +140,8 @@ class Gemm {
     m_ = m, n_ = n, k_ = k, batch_ = batch, converts_ = converts;
     if (m == 0 || n == 0 || batch == 0) return;  // nothing will run
     constexpr int64_t kNr = kTileCols<T>;
-    mr_ = int(ceil_div(m, ceil_div(m, kMaxRows)));
+    panels_ = ceil_div(m, kMaxRows), mr_ = int(ceil_div(m, panels_));
+    tall_ = m - panels_ * (mr_ - 1);
     const auto cut = [&](int64_t most) { return k > 0 ? ceil_div(k, ceil_div(k, most)) : 1; };
     kc_ = cut(kMaxKc);
     const bool split = k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC;
@@ -148,13 +149,16 @@ class Gemm {
     // As for B: a copy of A that serves few panels of B costs more than it saves.
     max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
     direct_a_ = a_columns && n <= kDirectPanels * kNr;
-    kernel_[0] = find_tile_kernel(T(0), mr_, 1, max_runs_ > 0);
-    kernel_[1] = find_tile_kernel(T(0), mr_, kTileVecs, max_runs_ > 0);
+    for (int shorter = 0; shorter < (mr_ > 1 ? 2 : 1); ++shorter)
+      for (int full = 0; full < 2; ++full)
+        kernel_[shorter][full] =
+            find_tile_kernel(T(0), mr_ - shorter, full ? kTileVecs : 1, max_runs_ > 0);
     // Panels of B that are used by one or two panels of A only are not worth a copy.
     read_b_ = read_b && m <= 2 * kMaxRows;
 
-    const int64_t panels = ceil_div(m, mr_);
-    const int64_t l2_panels = max64(1, int64_t(l2_bytes()) / 2 / (kc_ * mr_ * int64_t(sizeof(T))));
+    const int64_t panels = panels_;
+    const int64_t l2_panels =
+        max64(1, int64_t(l2_bytes()) * 5 / 8 / (kc_ * mr_ * int64_t(sizeof(T))));
     const double work = 2.0 * double(m) * double(round_up(n, kLanes<T>)) * double(k);
     const int64_t threads = num_threads();
 
@@ -178,15 +182,17 @@ class Gemm {
       const int64_t slab = kSlabBytes / int64_t(sizeof(T));
       const int64_t wanted =
           threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(work / kTaskFlops)));
-      // Beside a kept A every row tile packs B anew, which the short time of narrow products shows.
-      const bool keep_a =
-          max_runs_ == 0 && !direct_a_ && m <= n && (kPerElement<T> == 1 || panels <= l2_panels);
-      const int64_t kept = k * (keep_a || kPerElement<T> == 1 ? min64(m, n) : n);
+      // Beside a kept A every tile of rows would pack B anew: there is one.
+      const bool keep_a = max_runs_ == 0 && !direct_a_ && m <= n && panels <= l2_panels;
+      const int64_t kept = k * (keep_a ? m : n);
       keep_ = kept > kKept || threads * kept > 4 * kKept ? kNone : keep_a ? kA : kB;
       if (keep_ == kA) {
         nc_ = round_up(n, kNr), slab_k_ = k;
-        row_tiles_ = ceil_div(panels, l2_panels);
-        col_tiles_ = max64(1, min64(ceil_div(wanted, row_tiles_), nc_ / kNr));
+        row_tiles_ = 1;
+        // A tile of C that waits for the next kc should wait in L2.
+        const int64_t l2_tiles =
+            k > kc_ ? m * nc_ * 4 * int64_t(sizeof(T)) / int64_t(l2_bytes()) : 1;
+        col_tiles_ = max64(1, min64(max64(wanted, l2_tiles), nc_ / (2 * kNr)));
       } else {
         nc_ = round_up(n, kNr), slab_k_ = k;
         if (keep_ == kNone) {
@@ -202,7 +208,7 @@ class Gemm {
       tile_panels_ = ceil_div(panels, row_tiles_);
     }
     const int64_t b_panels_k = min64(slab_k_, k);
-    a_elems_ = keep_ == kA     ? panels * mr_ * k
+    a_elems_ = keep_ == kA     ? m * k
                : max_runs_ > 0 ? tile_panels_ * panel_words() * 8 / int64_t(sizeof(T))
                                : tile_panels_ * mr_ * kc_;
     a_elems_ += 64;
@@ -359,14 +365,26 @@ class Gemm {
     }
   }
 
+  // Panels of A differ by a row at most: the first `tall_` have mr_, the others one less. So a
+  // packed panel holds no row that is not one of A, and starts at `first row * kc`.
+  HB_INLINE int64_t row_at(int64_t panel) const { return panel * mr_ - max64(0, panel - tall_); }
+  HB_INLINE int rows_of(int64_t panel) const { return panel < tall_ ? mr_ : mr_ - 1; }
+  template <class A>
+  void pack_a(const A& a, T* dst, int64_t p0, int64_t p1, int64_t k, int64_t kc) const {
+    const int64_t i0 = row_at(p0), i = row_at(max64(p0, min64(p1, tall_))), i1 = row_at(p1);
+    if (i > i0) pack_panels(a, dst, mr_, i0, i, k, kc);
+    if (i1 > i) pack_panels(a, dst + (i - i0) * kc, mr_ - 1, i, i1, k, kc);
+  }
+
   // A panel of A that is not packed: the number of runs, their lengths, places [runs][mr].
   int64_t panel_words() const { return 1 + max_runs_ * (1 + mr_); }
   // a.read(rows, length, width, i, n, k, kc) fills in places and lengths for rows i .. i + width
   // (those from n on may lie anywhere), elements k .. k + kc; it returns the number of runs.
   template <class A>
-  void read_panel(const A& a, int64_t* words, int64_t i, int n, int64_t k, int64_t kc) const {
+  void read_panel(const A& a, int64_t* words, int64_t panel, int64_t k, int64_t kc) const {
     const T** rows = reinterpret_cast<const T**>(words + 1 + max_runs_);
-    words[0] = a.read(rows, words + 1, mr_, i, n, k, kc);
+    const int n = rows_of(panel);
+    words[0] = a.read(rows, words + 1, n, row_at(panel), n, k, kc);
   }
 
   template <class A>
@@ -398,30 +416,28 @@ class Gemm {
     a.read(rows, length, 1, 0, 1, 0, 1);
   };
 
-  // Rows [i0, i1), columns [j0, j1), k in [k0, k1) of a product, by one worker.
+  // Panels [p0, p1) of A, columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; epilogue).
   // b_at(j, k, kc, &ldb) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
   template <class A, class BAt, class S>
   void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink<S>& out, const Worker& w,
-            int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
+            int64_t p0, int64_t p1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
             int64_t k_last) const {
     constexpr int64_t kNr = kTileCols<T>;
     Sum<T> fresh[kConverts<S> ? kMaxRows * kNr : 1];
     int64_t plain[kMaxRows];
-    const int64_t ld = out.acc ? n_ : kNr;
+    const int64_t ld = out.acc ? n_ : kNr, i0 = row_at(p0);
     for (int64_t r = 0; r < kMaxRows; ++r) plain[r] = r * ld;
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
       const bool packed = !max_runs_;
-      const T* panels_a = shared_a ? shared_a + (k - k0) * round_up(m_, mr_) + i0 * kc : w.a;
+      const T* panels_a = shared_a ? shared_a + (k - k0) * m_ + i0 * kc : w.a;
       int64_t* places = reinterpret_cast<int64_t*>(w.a);
-      // In place, a panel that is not full is packed: the kernel reads whole ones.
-      const int64_t packed_from = direct_a_ ? i0 + (i1 - i0) / mr_ * mr_ : i0;
-      if (packed && !shared_a && kc > 0) pack_panels(a, w.a, mr_, packed_from, i1, k, kc);
+      if (packed && !direct_a_ && !shared_a && kc > 0) pack_a(a, w.a, p0, p1, k, kc);
       if constexpr (kReadable<A>)
-        for (int64_t i = i0, p = 0; i < i1 && kc > 0 && !packed; i += mr_, ++p)
-          read_panel(a, places + p * panel_words(), i, int(min64(mr_, i1 - i)), k, kc);
+        for (int64_t p = p0; p < p1 && kc > 0 && !packed; ++p)
+          read_panel(a, places + (p - p0) * panel_words(), p, k, kc);
       Tile<T> t{};
       t.kc = kc;
       t.add = k > k_first;
@@ -439,19 +455,19 @@ class Gemm {
           t.column = j;
           t.c = out.c + j;
         }
-        const TileKernel<T> kernel = kernel_[t.n > kLanes<T>];
-        for (int64_t i = i0, p = 0; i < i1; i += mr_, ++p) {
-          if (direct_a_ && i < packed_from) {
+        for (int64_t p = p0; p < p1; ++p) {
+          const int64_t i = row_at(p);
+          t.m = rows_of(p);
+          if (direct_a_) {
             t.a = a_column(a, i, k, &t.lda);
           } else if (packed) {
-            t.a = panels_a + (i - packed_from) * kc, t.lda = 0;
+            t.a = panels_a + (i - i0) * kc, t.lda = 0;
           } else if (kc > 0) {
-            const int64_t* words = places + p * panel_words();
+            const int64_t* words = places + (p - p0) * panel_words();
             t.runs = words[0], t.length = words + 1;
             t.in_place = reinterpret_cast<const T* const*>(words + 1 + max_runs_);
           }
           t.row = w.rows + (i - i0);
-          t.m = int(min64(mr_, i1 - i));
           if constexpr (kConverts<S>) {
             t.c = out.acc ? out.acc + i * n_ + j : fresh;
             t.row = plain;
@@ -464,7 +480,7 @@ class Gemm {
                 whole && e->bias ? reinterpret_cast<const uint16_t*>(e->bias + j) : nullptr;
             t.relu = whole && e->relu;
           }
-          kernel(t);
+          kernel_[t.m < mr_][t.n > kLanes<T>](t);
           if (kConverts<S> && last && !t.half)
             store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
         }
@@ -520,32 +536,30 @@ class Gemm {
   void run_kept(const P& p, Sum<T>* acc, char* workers, bool b_ready) const {
     constexpr int64_t kNr = kTileCols<T>;
     const auto out = sink(p, acc);
-    const int64_t panels = ceil_div(m_, mr_), b_panels = ceil_div(n_, kNr);
+    const int64_t panels = panels_, b_panels = ceil_div(n_, kNr);
     if (!(b_ready && keep_ == kB))
       for (int64_t i = 0; i < (serial_ ? 1 : num_threads()); ++i)
         *worker_at(workers, int(i)).kept = 0;
     for_tasks(row_tiles_ * col_tiles_, [&](int64_t task, int worker) {
       const Worker w = worker_at(workers, worker);
       // Tasks of one worker follow each other along the operand that is not kept.
-      const int64_t r = keep_ == kA ? task % row_tiles_ : task / col_tiles_;
-      const int64_t c = keep_ == kA ? task / row_tiles_ : task % col_tiles_;
-      const int64_t i0 = panels * r / row_tiles_ * mr_;
-      const int64_t i1 = min64(m_, panels * (r + 1) / row_tiles_ * mr_);
+      const int64_t r = task / col_tiles_, c = task % col_tiles_;
+      const int64_t p0 = panels * r / row_tiles_, p1 = panels * (r + 1) / row_tiles_;
       const int64_t j0 = b_panels * c / col_tiles_ * kNr;
       const int64_t j1 = min64(n_, b_panels * (c + 1) / col_tiles_ * kNr);
-      if (i0 >= i1 || j0 >= j1) return;
+      if (p0 >= p1 || j0 >= j1) return;
       Piece b{packed_b_ ? packed_b_ : w.b, nullptr, 0, 0, n_, 0};
       if (read_b_) b.in_place = p.b.in_place(0, 0), b.ld = p.b.ld;
       if (!*w.kept) {
         if (keep_ == kA) {
           for (int64_t k = 0; k < k_; k += kc_)
-            pack_panels(p.a, w.a + k * panels * mr_, mr_, 0, m_, k, min64(kc_, k_ - k));
+            pack_a(p.a, w.a + k * m_, 0, panels, k, min64(kc_, k_ - k));
         } else if (!packed_b_) {
           pack_b_here(p.b, w.b, b.in_place ? n_ / kNr * kNr : 0);
         }
         *w.kept = 1;
       }
-      p.rows.rows(i0, i1 - i0, w.rows);
+      p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
       const auto b_at = [&](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
         if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
           return panel_at(b, j, k, kc, ld);
@@ -554,7 +568,7 @@ class Gemm {
         if (place == 0) pack_panels(p.b, w.b, int(kNr), j, min64(j1, j + kStreamed * kNr), k, kc);
         return static_cast<const T*>(w.b + place * kc);
       };
-      tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, i0, i1, j0, j1, 0, k_, 0, k_);
+      tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, p0, p1, j0, j1, 0, k_, 0, k_);
     });
   }
 
@@ -562,7 +576,7 @@ class Gemm {
   void run_shared(const P& p, T* b, Sum<T>* acc, char* workers, bool b_ready) const {
     constexpr int64_t kNr = kTileCols<T>;
     const auto out = sink(p, acc);
-    const int64_t panels = ceil_div(m_, mr_), row_tiles = row_tiles_;
+    const int64_t panels = panels_, row_tiles = row_tiles_;
     const bool one_slab = k_ <= slab_k_ && n_ <= nc_;
     for (int64_t j0 = 0; j0 < n_; j0 += nc_) {
       const int64_t j1 = min64(n_, j0 + nc_), b_panels = ceil_div(j1 - j0, kNr);
@@ -580,13 +594,12 @@ class Gemm {
         for_tasks(row_tiles * col_tiles_, [&](int64_t task, int worker) {
           const Worker w = worker_at(workers, worker);
           const int64_t r = task / col_tiles_, c = task % col_tiles_;
-          const int64_t i0 = panels * r / row_tiles * mr_;
-          const int64_t i1 = min64(m_, panels * (r + 1) / row_tiles * mr_);
+          const int64_t p0 = panels * r / row_tiles, p1 = panels * (r + 1) / row_tiles;
           const int64_t c0 = j0 + b_panels * c / col_tiles_ * kNr;
           const int64_t c1 = min64(j1, j0 + b_panels * (c + 1) / col_tiles_ * kNr);
           if (c0 >= c1) return;
-          p.rows.rows(i0, i1 - i0, w.rows);
-          tile(p.a, nullptr, panels_of(piece), out, w, i0, i1, c0, c1, k0, k1, 0, k_);
+          p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
+          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, c0, c1, k0, k1, 0, k_);
         });
         k0 += slab_k_;
       } while (k0 < k_);
@@ -602,11 +615,10 @@ class Gemm {
     const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
     pack_b_here(p.b, w.b, from);
     const auto out = sink(p, w.acc);
-    const int64_t tile_rows = tile_panels_ * mr_;
-    for (int64_t i = 0; i < m_; i += tile_rows) {
-      const int64_t i1 = min64(m_, i + tile_rows);
-      p.rows.rows(i, i1 - i, w.rows);
-      tile(p.a, nullptr, panels_of(piece), out, w, i, i1, 0, n_, 0, k_, 0, k_);
+    for (int64_t p0 = 0; p0 < panels_; p0 += tile_panels_) {
+      const int64_t p1 = min64(panels_, p0 + tile_panels_);
+      p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
+      tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, 0, k_, 0, k_);
     }
   }
 
@@ -614,7 +626,6 @@ class Gemm {
   template <class P>
   void run_split(const P& p, Sum<T>* acc, char* workers) const {
     constexpr int64_t kNr = kTileCols<T>;
-    const int64_t tile_rows = tile_panels_ * mr_;
     for_tasks(parts_, [&](int64_t part, int worker) {
       const Worker w = worker_at(workers, worker);
       const int64_t k0 = part * part_k_, k1 = min64(k_, k0 + part_k_);
@@ -625,10 +636,10 @@ class Gemm {
         if (read_b_) piece.in_place = p.b.in_place(0, k), piece.ld = p.b.ld;
         const int64_t from = piece.in_place ? n_ / kNr * kNr : 0;
         pack_panels(p.b, w.b, int(kNr), from, n_, k, kc);
-        for (int64_t i = 0; i < m_; i += tile_rows) {
-          const int64_t i1 = min64(m_, i + tile_rows);
-          PlainRows{n_}.rows(i, i1 - i, w.rows);
-          tile(p.a, nullptr, panels_of(piece), out, w, i, i1, 0, n_, k, k + kc, k0, k1);
+        for (int64_t p0 = 0; p0 < panels_; p0 += tile_panels_) {
+          const int64_t p1 = min64(panels_, p0 + tile_panels_);
+          PlainRows{n_}.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
+          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, k, k + kc, k0, k1);
         }
       }
     });
@@ -639,15 +650,16 @@ class Gemm {
   bool converts_ = false, read_b_ = false, direct_a_ = false, serial_ = false;
   Mode mode_ = kShared;
   Keep keep_ = kNone;
-  int mr_ = 1;
-  int64_t max_runs_ = 0;  // of a panel of A in place; 0: A is packed
+  int mr_ = 1;                     // rows of a panel of A
+  int64_t panels_ = 0, tall_ = 0;  // of A: all, and those of mr_ rows
+  int64_t max_runs_ = 0;           // of a panel of A in place; 0: A is packed
   int64_t kc_ = 1, tile_panels_ = 1, row_tiles_ = 1, col_tiles_ = 1;
   int64_t nc_ = 1, slab_k_ = 1;     // slab of B
   int64_t parts_ = 1, part_k_ = 0;  // split of K
   int64_t a_elems_ = 0, shared_elems_ = 0, private_b_elems_ = 0, acc_elems_ = 0;
   int64_t private_acc_elems_ = 0;
   T* packed_b_ = nullptr;
-  TileKernel<T> kernel_[2] = {};
+  TileKernel<T> kernel_[2][2] = {};  // for mr_ rows, for one less; one vector, kTileVecs
 };
 
 }  // namespace

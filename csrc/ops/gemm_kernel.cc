@@ -78,6 +78,13 @@ void tile_kernel(const Tile<E>& t) {
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
+      // The tile of C comes to L2 meanwhile. Not to L1: rows a power of two apart would meet there.
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+    const T* c = t.c + t.row[i < t.m ? i : 0];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(c + j * L, 0, 2);
+  }
   const E* b = t.b;
   const int64_t ldb = t.ldb;
   // One k: row i of A has the element a(i).

@@ -110,9 +110,11 @@ HB_INLINE void transpose(V (&r)[L]) {
 // dst[k * width + i] = rows[i][k] for i < n, zero for n <= i < width; k in [0, kc). Squares are
 // transposed in registers and stored whole: lanes past `width` fall on the next k, which is written
 // later. So up to L elements after the panel are overwritten: panels are packed in ascending order.
-// `readable` (>= kc) elements of every row may be read.
+// `readable` (>= kc) elements of every row may be read. What lies `ahead` elements after them (0:
+// nothing) will be packed next, and is fetched.
 template <class T, class S>
-void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc, int64_t readable) {
+void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc, int64_t readable,
+               int64_t ahead = 0) {
   constexpr int L = kLanes<T>;
   int64_t k = 0;
   while (k < kc && readable >= L && kc > L / 4) {
@@ -121,7 +123,10 @@ void pack_rows(T* dst, int width, const S* const* rows, int n, int64_t kc, int64
     for (int g = (width - 1) / L * L; g >= 0; g -= L) {
       Vec<T> v[L];
 #pragma GCC unroll 16
-      for (int i = 0; i < L; ++i) v[i] = g + i < n ? load_as<T>(rows[g + i] + k) : Vec<T>{};
+      for (int i = 0; i < L; ++i) {
+        v[i] = g + i < n ? load_as<T>(rows[g + i] + k) : Vec<T>{};
+        if (ahead && g + i < n) __builtin_prefetch(rows[g + i] + k + ahead, 0, 2);
+      }
       transpose(v);
 #pragma GCC unroll 16
       for (int i = 0; i < L; ++i) {
@@ -176,11 +181,16 @@ template <class T, class S>
 void pack_cols_wide(T* dst, int width, const S* src, int64_t ld, int64_t panels, int64_t kc) {
   constexpr int L = kLanes<T>;
   const int64_t rows = width % L == 0 ? kc : kc - 1;  // written as whole vectors
-  for (int64_t k = 0; k < rows; ++k) {
-    const S* from = src + k * ld;
+  constexpr int64_t kBlock = 8;  // rows at a time, while the next ones are fetched
+  for (int64_t k0 = 0; k0 < rows; k0 += kBlock) {
+    const int64_t k1 = k0 + kBlock < rows ? k0 + kBlock : rows;
     for (int64_t q = 0; q < panels; ++q)
-      for (int i = 0; i < width; i += L)
-        store(dst + (q * kc + k) * width + i, load_as<T>(from + q * width + i));
+      for (int64_t k = k0; k < k1; ++k)
+        for (int i = 0; i < width; i += L) {
+          const S* from = src + k * ld + q * width + i;
+          __builtin_prefetch(from + kBlock * ld);
+          store(dst + (q * kc + k) * width + i, load_as<T>(from));
+        }
   }
   for (int64_t k = rows; k < kc; ++k)
     for (int64_t q = 0; q < panels; ++q)
