@@ -78,7 +78,7 @@ void tile_kernel(const Tile<E>& t) {
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
-      // The tile of C comes to L2 meanwhile. Not to L1: rows a power of two apart would meet there.
+  // The tile of C comes to L2 meanwhile. Not to L1: rows a power of two apart would meet there.
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) {
     const T* c = t.c + t.row[i < t.m ? i : 0];
@@ -157,7 +157,7 @@ void tile_kernel(const Tile<E>& t) {
     return finish_tile<E>(t, sums, NV * L);
   }
   const size_t width = size_t(t.n) * sizeof(T);
-  T edge[NV * L], bias[NV * L] = {};
+  T edge[NV * L] = {}, bias[NV * L] = {};
   if (t.bias) copy_edge<NV * L * sizeof(T)>(bias, t.bias, width);
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) {
