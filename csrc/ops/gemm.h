@@ -7,21 +7,24 @@
 // tasks are tiles of C, several for each thread, claimed as they come; there is no barrier, and no
 // thread reads what another core has just written (that costs more than to pack twice).
 //
-//   A kept (M <= N):  for a tile of columns (a task):  for kc of K:  for a panel of B: pack it
-//   (L1),
-//                       for a panel of A (L2): register kernel
-//   B kept:           for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (half of L2),
-//   or
-//                       point at its rows in place;    for a panel of B: for a panel of A: kernel
+//   A kept (few rows): for a tile of columns (a task):  for kc of K:  for a panel of B: pack it,
+//                        for a panel of A (L2): register kernel
+//   B kept:            for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (in L2), or
+//                        point at its rows in place;    for a panel of B: for a panel of A: kernel
 //   neither (too large): as B kept, but all threads pack one B, a slab of `kSlabBytes` at a time
 //
 // K is cut by size only (into kc; into `parts_` where M x N is small and K long, as in a filter
 // gradient, with partial sums added in the order of the parts), so the result has the same bits
 // for every number of threads.
 //
-// Measured on one Zen 5 core (fp32, share of the multiply-add peak of the level):
-//   n = 512 / 1024 / 2048   AVX-512 90 / 85 / 81 %   AVX2 89 / 91 / 88 %   SSE 68 / 70 / 70 %
-//   128 x 784 x 512                 86 %                  86 %                 68 %
+// The floor is the rate of multiply-adds: the register kernel alone reaches 97 to 99 % of it with
+// its panels in L1, 95 % with A in L2. What else costs time, and what is done about it:
+//   * packing: an element of A takes part in N multiply-adds, one of B in M, and packing it costs
+//     the time of 15 to 30, most of it waiting for memory. A row-major B is packed by the kernel
+//     that uses it first, in place (two more stores for each k); packers fetch ahead.
+//   * visits to C, one for each kc: rows a power of two apart meet in a few sets of the caches, so
+//     a tile never stays. The kernel fetches it while it sums; kc is as long as L2 allows.
+//   * rows that fill no panel: the panels of A share M evenly.
 #pragma once
 #include <stdlib.h>
 
@@ -207,6 +210,13 @@ class Gemm {
       }
       tile_panels_ = ceil_div(panels, row_tiles_);
     }
+    // The first panel of A that meets a panel of B packs it on its way.
+    if constexpr (kPerElement<T> == 1) {
+      copy_b_ = read_b && !read_b_ && max_runs_ == 0 && !direct_a_ && mode_ == kShared &&
+                (keep_ == kA || (keep_ == kB && col_tiles_ == 1));
+      for (int shorter = 0; shorter < (mr_ > 1 ? 2 : 1) && copy_b_; ++shorter)
+        copy_kernel_[shorter] = find_copy_kernel(T(0), mr_ - shorter);
+    }
     const int64_t b_panels_k = min64(slab_k_, k);
     a_elems_ = keep_ == kA     ? m * k
                : max_runs_ > 0 ? tile_panels_ * panel_words() * 8 / int64_t(sizeof(T))
@@ -230,7 +240,7 @@ class Gemm {
   void pack_constant_b(const B& b) {
     if (mode_ != kShared || m_ == 0 || n_ == 0 || k_ == 0) return;
     nc_ = round_up(n_, kTileCols<T>), slab_k_ = round_up(k_, kc_);
-    read_b_ = false, shared_elems_ = private_b_elems_ = 0;
+    read_b_ = copy_b_ = false, shared_elems_ = private_b_elems_ = 0;
     packed_b_ = static_cast<T*>(aligned_alloc(64, size_t(round_up(k_ * nc_ * sizeof(T), 64))));
     if (!packed_b_) fail("out of memory for packed weights");
     pack_b(b, packed_b_, 0, k_, 0, n_);
@@ -314,8 +324,8 @@ class Gemm {
   }
 
   HB_INLINE auto panels_of(const Piece& b) const {
-    return [this, &b](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
-      return panel_at(b, j, k, kc, ld);
+    return [this, &b](int64_t j, int64_t k, int64_t kc, Tile<T>& t) {
+      t.b = panel_at(b, j, k, kc, &t.ldb);
     };
   }
 
@@ -418,7 +428,7 @@ class Gemm {
 
   // Panels [p0, p1) of A, columns [j0, j1), k in [k0, k1) of a product, by one worker.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; epilogue).
-  // b_at(j, k, kc, &ldb) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
+  // b_at(j, k, kc, tile) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
   template <class A, class BAt, class S>
   void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink<S>& out, const Worker& w,
             int64_t p0, int64_t p1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
@@ -448,7 +458,7 @@ class Gemm {
         t.epilogue = e && !e->simple() ? e : nullptr;
       }
       for (int64_t j = j0; j < j1; j += kNr) {
-        t.b = b_at(j, k, kc, &t.ldb);
+        b_at(j, k, kc, t);
         t.n = int(min64(kNr, j1 - j));
         if constexpr (!kConverts<S>) {
           t.bias = e && e->bias ? e->bias + j : nullptr;
@@ -480,7 +490,12 @@ class Gemm {
                 whole && e->bias ? reinterpret_cast<const uint16_t*>(e->bias + j) : nullptr;
             t.relu = whole && e->relu;
           }
-          kernel_[t.m < mr_][t.n > kLanes<T>](t);
+          if (t.b_copy) {
+            copy_kernel_[t.m < mr_](t);
+            t.b = t.b_copy, t.ldb = kNr, t.b_copy = nullptr;
+          } else {
+            kernel_[t.m < mr_][t.n > kLanes<T>](t);
+          }
           if (kConverts<S> && last && !t.half)
             store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
         }
@@ -550,23 +565,40 @@ class Gemm {
       if (p0 >= p1 || j0 >= j1) return;
       Piece b{packed_b_ ? packed_b_ : w.b, nullptr, 0, 0, n_, 0};
       if (read_b_) b.in_place = p.b.in_place(0, 0), b.ld = p.b.ld;
+      // Panels of B that the first panel of A packs on its way.
+      const bool copies = copy_b_ && p.b.in_place(0, 0) && (keep_ == kA || !*w.kept);
       if (!*w.kept) {
         if (keep_ == kA) {
           for (int64_t k = 0; k < k_; k += kc_)
             pack_a(p.a, w.a + k * m_, 0, panels, k, min64(kc_, k_ - k));
-        } else if (!packed_b_) {
+        } else if (!packed_b_ && !copies) {
           pack_b_here(p.b, w.b, b.in_place ? n_ / kNr * kNr : 0);
         }
         *w.kept = 1;
       }
       p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
-      const auto b_at = [&](int64_t j, int64_t k, int64_t kc, int64_t* ld) {
-        if (keep_ == kB || packed_b_ || (b.in_place && n_ - j >= kNr))
-          return panel_at(b, j, k, kc, ld);
-        *ld = kNr;
-        const int64_t place = b.in_place ? 0 : (j - j0) / kNr % kStreamed * kNr;
-        if (place == 0) pack_panels(p.b, w.b, int(kNr), j, min64(j1, j + kStreamed * kNr), k, kc);
-        return static_cast<const T*>(w.b + place * kc);
+      const auto b_at = [&](int64_t j, int64_t k, int64_t kc, Tile<T>& t) {
+        const bool full = n_ - j >= kNr;
+        if (copies && full) {
+          t.b = p.b.in_place(j, k), t.ldb = p.b.ld;
+          t.b_copy = w.b + (keep_ == kB ? k * round_up(n_, kNr) + j * kc : 0);
+          return;
+        }
+        if ((keep_ == kB && !copies) || packed_b_ || (b.in_place && full)) {
+          t.b = panel_at(b, j, k, kc, &t.ldb);
+          return;
+        }
+        t.ldb = kNr;
+        T* place = w.b;
+        if (keep_ == kB) place += k * round_up(n_, kNr) + j * kc;
+        if (b.in_place || copies) {
+          pack_panels(p.b, place, int(kNr), j, n_, k, kc);
+        } else {
+          const int64_t q = (j - j0) / kNr % kStreamed;
+          if (q == 0) pack_panels(p.b, w.b, int(kNr), j, min64(j1, j + kStreamed * kNr), k, kc);
+          place += q * kNr * kc;
+        }
+        t.b = place;
       };
       tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, p0, p1, j0, j1, 0, k_, 0, k_);
     });
@@ -647,7 +679,7 @@ class Gemm {
   }
 
   int64_t m_ = 0, n_ = 0, k_ = 0, batch_ = 0;
-  bool converts_ = false, read_b_ = false, direct_a_ = false, serial_ = false;
+  bool converts_ = false, read_b_ = false, copy_b_ = false, direct_a_ = false, serial_ = false;
   Mode mode_ = kShared;
   Keep keep_ = kNone;
   int mr_ = 1;                     // rows of a panel of A
@@ -659,7 +691,8 @@ class Gemm {
   int64_t a_elems_ = 0, shared_elems_ = 0, private_b_elems_ = 0, acc_elems_ = 0;
   int64_t private_acc_elems_ = 0;
   T* packed_b_ = nullptr;
-  TileKernel<T> kernel_[2][2] = {};  // for mr_ rows, for one less; one vector, kTileVecs
+  TileKernel<T> copy_kernel_[2] = {};  // as kernel_, for full panels of B that are packed meanwhile
+  TileKernel<T> kernel_[2][2] = {};    // for mr_ rows, for one less; one vector, kTileVecs
 };
 
 }  // namespace

@@ -66,8 +66,9 @@ HB_INLINE Vec<float> load_half(const uint16_t* p) {
 }
 #endif
 
-// Operands of E; sums of T.
-template <class E, int MR, int NV, bool kInPlace>
+// Operands of E; sums of T. kCopyB: packs the panel of B on its way, which costs two stores for MR
+// rows of multiply-adds: a pass of its own would wait for memory instead.
+template <class E, int MR, int NV, bool kInPlace, bool kCopyB = false>
 void tile_kernel(const Tile<E>& t) {
   using T = Sum<E>;
   constexpr int L = kLanes<T>;
@@ -87,11 +88,20 @@ void tile_kernel(const Tile<E>& t) {
   }
   const E* b = t.b;
   const int64_t ldb = t.ldb;
+  [[maybe_unused]] E* copy = t.b_copy;
+  [[maybe_unused]] constexpr int64_t kAhead = 16;  // rows of B to fetch, before they are copied
   // One k: row i of A has the element a(i).
   const auto step = [&](const auto& a) __attribute__((always_inline)) {
     Vec<E> bv[NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) bv[j] = load(b + j * L);
+    for (int j = 0; j < NV; ++j) {
+      bv[j] = load(b + j * L);
+      if constexpr (kCopyB) {
+        __builtin_prefetch(b + kAhead * ldb + j * L);
+        store(copy + j * L, bv[j]);
+      }
+    }
+    if constexpr (kCopyB) copy += NV * L;
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
       const E ai = a(i);
@@ -185,6 +195,15 @@ TileKernel<T> find(int rows, int vecs) {
     return nullptr;
 }
 
+template <class T, int MR = kMaxRows>
+TileKernel<T> find_copy(int rows) {
+  if (rows == MR) return &tile_kernel<T, MR, kTileVecs, false, true>;
+  if constexpr (MR > 1)
+    return find_copy<T, MR - 1>(rows);
+  else
+    return nullptr;
+}
+
 }  // namespace
 
 // Compiled once for everything that the level has, and once for each of its extensions, which are
@@ -201,6 +220,8 @@ TileKernel<Quad> find_tile_kernel(Quad, int rows, int vecs, bool) {
 TileKernel<float> find_tile_kernel(float, int rows, int vecs, bool in_place) {
   return in_place ? find<float, true>(rows, vecs) : find<float, false>(rows, vecs);
 }
+TileKernel<float> find_copy_kernel(float, int rows) { return find_copy<float>(rows); }
+TileKernel<double> find_copy_kernel(double, int rows) { return find_copy<double>(rows); }
 TileKernel<double> find_tile_kernel(double, int rows, int vecs, bool in_place) {
   return in_place ? find<double, true>(rows, vecs) : find<double, false>(rows, vecs);
 }

@@ -27,6 +27,7 @@ struct Tile {
   int64_t runs;
   const T* b;  // [kc] rows of NV vectors, ldb apart
   int64_t ldb, kc;
+  T* b_copy;           // of kernels that copy B: where it goes, packed
   Sum<T>* c;           // column 0 of the tile; row i is at c + row[i]
   const int64_t* row;  // [m]
   int m, n;            // rows and columns to store
@@ -53,6 +54,9 @@ TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place = fals
 // A packed. Quad: only for processors that have them (has_byte_dots).
 TileKernel<Words> find_tile_kernel(Words, int rows, int vecs, bool in_place = false);
 TileKernel<Quad> find_tile_kernel(Quad, int rows, int vecs, bool in_place = false);
+// The kernel that reads full panels of B in place and copies them, for A that is packed.
+TileKernel<float> find_copy_kernel(float, int rows);
+TileKernel<double> find_copy_kernel(double, int rows);
 
 namespace {
 
