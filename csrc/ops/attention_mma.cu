@@ -65,7 +65,7 @@ __device__ void multiply_scores(float (&acc)[kD / 8][4], const float (&p)[kColum
   const int lane = threadIdx.x % 32;
   HB_UNROLL
   for (int k = 0; k < kColumns; k += 16) {
-    const float(&low)[4] = p[k / 8], (&high)[4] = p[k / 8 + 1];
+    const float (&low)[4] = p[k / 8], (&high)[4] = p[k / 8 + 1];
     const uint32_t x[4] = {pair_of<T>(low[0], low[1]), pair_of<T>(low[2], low[3]),
                            pair_of<T>(high[0], high[1]), pair_of<T>(high[2], high[3])};
     HB_UNROLL

@@ -67,7 +67,7 @@ __device__ T log_of_sum(T a, T b) {  // log(e^a + e^b)
   return pick_max(a, b) + log1p(exp(-fabs(a - b)));
 }
 template <class T>
-__device__ T gelu_of(T a) {  // a Phi(a)
+__device__ T gelu_of(T a) {        // a Phi(a)
   if (a < T(-40)) return T(-0.0);  // not -inf * 0
   return T(0.5) * a * erfc(-a * T(0.70710678118654752440));
 }

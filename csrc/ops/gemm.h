@@ -123,7 +123,9 @@ constexpr int64_t kMaxKc = 256;           // panels of A and B fit L1 together
 // The kernels of AVX-512 ask so little of L2 that a panel of B may be longer than L1: half as many
 // visits to C are worth more. Products of several neighbours are faster still.
 template <class T>
-constexpr int64_t kMaxKcOf = kPerElement<T> > 1 ? 1024 : HB_VEC_BYTES == 64 ? 512 : kMaxKc;
+constexpr int64_t kMaxKcOf = kPerElement<T> > 1   ? 1024
+                             : HB_VEC_BYTES == 64 ? 512
+                                                  : kMaxKc;
 constexpr double kTaskFlops = 5e5;  // least work worth a task of its own
 
 // The plan of a product of given size, made once. `batch` products of that size run together.

@@ -279,7 +279,7 @@ __device__ __forceinline__ void store_sums(const MmaProduct& p, int batch, int z
 }
 
 template <int kTile>
-constexpr int kMmaShared = kMmaStages * 2 * kTile* kMmaLine;
+constexpr int kMmaShared = kMmaStages * 2 * kTile * kMmaLine;
 
 template <class Engine, int kTile, bool kAByK, bool kBByK>
 __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks ? 2 : 1)

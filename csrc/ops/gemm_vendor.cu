@@ -90,8 +90,7 @@ const Library& library() {
 // Where device memory can be read: in a kernel of one thread.
 template <class F>
 void with_device_memory(const F& f) {
-  launch(
-      dim3(1), dim3(1), nullptr, +[](const F* g) { (*g)(); }, &f);
+  launch(dim3(1), dim3(1), nullptr, +[](const F* g) { (*g)(); }, &f);
 }
 bool may_wait(void*) { return true; }
 class Clock {
