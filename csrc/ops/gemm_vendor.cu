@@ -87,10 +87,10 @@ const Library& library() {
 }
 
 #ifdef HB_EMULATE
-// Where device memory can be read: in a kernel of one thread.
+// When the stream comes to it, and where device memory can be read: in a kernel of one thread.
 template <class F>
-void with_device_memory(const F& f) {
-  launch(dim3(1), dim3(1), nullptr, +[](const F* g) { (*g)(); }, &f);
+void in_turn(void* stream, F f) {
+  launch(dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
 }
 bool may_wait(void*) { return true; }
 class Clock {
@@ -106,7 +106,7 @@ class Clock {
 };
 #else
 template <class F>
-void with_device_memory(const F& f) {
+void in_turn(void*, F f) {  // the library waits for its turn itself
   f();
 }
 bool may_wait(void* stream) {  // not while a graph is captured
@@ -238,18 +238,17 @@ class CublasLt : public VendorProduct {
     l.check(l.layout_set(*to, kBatchStride, &batch_stride, sizeof batch_stride), "batches");
   }
   void start(const MmaProduct& p, void* workspace, void* stream) {
-    const Library& l = library();
-    const double one64 = 1, zero64 = 0;
-    const float one = 1, zero = 0;
-    const bool f64 = dtype_ == DType::F64;
-    set_bias(p);
-    int status = 0;
-    with_device_memory([&] {
-      status = l.matmul(l.handle, desc_, f64 ? static_cast<const void*>(&one64) : &one, p.b.data,
-                        b_, p.a.data, a_, f64 ? static_cast<const void*>(&zero64) : &zero, p.out,
-                        out_, p.out, out_, algorithm_.algorithm, workspace, kWorkspace, stream);
+    in_turn(stream, [=, this] {
+      const Library& l = library();
+      const double one64 = 1, zero64 = 0;
+      const float one = 1, zero = 0;
+      const bool f64 = dtype_ == DType::F64;
+      set_bias(p);
+      l.check(l.matmul(l.handle, desc_, f64 ? static_cast<const void*>(&one64) : &one, p.b.data, b_,
+                       p.a.data, a_, f64 ? static_cast<const void*>(&zero64) : &zero, p.out, out_,
+                       p.out, out_, algorithm_.algorithm, workspace, kWorkspace, stream),
+              "product");
     });
-    l.check(status, "product");
   }
 
   DType dtype_;

@@ -33,9 +33,9 @@ def abs_max_quantize(
     Example:
 
     >>> import hornbeam as keras
-    >>> q, scale = keras.quantizers.abs_max_quantize(keras.ops.array([[-1.0, 0.5]]), axis=-1)
+    >>> q, scale = keras.quantizers.abs_max_quantize(keras.ops.array([[-1.0, 0.25]]), axis=-1)
     >>> q.numpy().tolist()
-    [[-127, 64]]
+    [[-127, 32]]
     """
     x = ops.convert_to_tensor(inputs)
     low, high = value_range
