@@ -6,17 +6,14 @@ asks for, and prints a digest of all results: the tests compare those across num
 
 import hashlib
 import itertools
-import os
-import subprocess
-import sys
 import zlib
 
 import numpy as np
 import pytest
+from support import levels
 
 from hornbeam.backend import _core
 
-LEVELS = ["baseline", "avx2", "avx512"]
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53, "float16": 2.0**-24, "bfloat16": 2.0**-24}
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # of a stored result
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
@@ -385,24 +382,10 @@ def digest():
     return h.hexdigest()
 
 
-def run_script(level, threads):
-    environment = os.environ | {"HORNBEAM_ISA": level, "HORNBEAM_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    found_level, found_threads, bits = done.stdout.split()
-    assert (found_level, int(found_threads)) == (level, threads)
-    return bits
-
-
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", levels.LEVELS)
 def test_every_level_is_right_and_gives_the_same_bits_for_any_number_of_threads(level):
-    machine = _core.machine_isa_level()
-    if machine != "amx" and LEVELS.index(level) > LEVELS.index(machine):
-        pytest.skip(f"this machine has {machine}")
-    assert len({run_script(level, threads) for threads in (1, 3)}) == 1
+    levels.check_same_bits(__file__, level)
 
 
 if __name__ == "__main__":
-    print(_core.isa_level(), _core.num_threads(), digest())
+    levels.report(digest())
