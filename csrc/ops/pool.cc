@@ -57,7 +57,9 @@ struct Pooling {
   int64_t batch, channels;
   int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1};
   int64_t size[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, before[3] = {0, 0, 0};
-  bool apart = true;  // no element lies in two windows
+  bool apart = true;    // no element lies in two windows
+  bool covered = true;  // every element lies in one window
+  bool square;          // windows are squares of two by two, apart and without padding
   DType dtype;
 
   Pooling(const TensorSpec& x, const TensorSpec& y, const Attrs& attrs) : dtype(x.dtype) {
@@ -76,6 +78,12 @@ struct Pooling {
       stride[skip + i] = s.data[i];
       before[skip + i] = p.data[2 * i];
       apart = apart && s.data[i] >= k.data[i];
+    }
+    square = size[0] == 1 && stride[0] == 1 && in[0] == out[0];
+    for (int d = 0; d < 3; ++d) {
+      covered = covered && size[d] == stride[d] && before[d] == 0 && in[d] == out[d] * size[d];
+      square = square && before[d] == 0;
+      if (d > 0) square = square && size[d] == 2 && stride[d] == 2 && 2 * out[d] <= in[d];
     }
   }
 
@@ -104,32 +112,54 @@ struct Pooling {
     }
   };
 
-  // body(V(), K, window, offset of its first element, offset in y) for line `row` of outputs and
-  // channels [c0, c1), which are taken by K vectors V, by single vectors and one by one.
+  // The same for `square`, with no loop.
+  struct Square {
+    int64_t right, down;
+    HB_INLINE int64_t elements() const { return 4; }
+    template <class F>
+    HB_INLINE void each(const F& f) const {
+      f(0), f(right), f(down), f(down + right);
+    }
+  };
+
+  // body.template operator()<V, K>(window, offset of its first element, offset in y) for channels
+  // [c0, c1), which are taken by K vectors V, by single vectors and one by one.
+  template <class C, class W, class F>
+  HB_INLINE static void channels_of(const W& w, int64_t x, int64_t y, int64_t c0, int64_t c1,
+                                    const F& body) {
+    constexpr int L = kLanes<C>;
+    int64_t c = c0;
+    for (; c + 4 * L <= c1; c += 4 * L) body.template operator()<Vec<C>, 4>(w, x + c, y + c);
+    if (c + 2 * L <= c1) {
+      body.template operator()<Vec<C>, 2>(w, x + c, y + c);
+      c += 2 * L;
+    }
+    if (c + L <= c1) {
+      body.template operator()<Vec<C>, 1>(w, x + c, y + c);
+      c += L;
+    }
+    for (; c < c1; ++c) body.template operator()<C, 1>(w, x + c, y + c);
+  }
+  // The same for all windows of line `row` of outputs.
   template <class S, class F>
   HB_INLINE void line(int64_t row, int64_t c0, int64_t c1, const F& body) const {
     typedef decltype(widen(S())) C;
-    constexpr int L = kLanes<C>;
     const int64_t o1 = row % out[1], o0 = row / out[1] % out[0], n = row / out[1] / out[0];
     const Range r0 = window(0, o0), r1 = window(1, o1);
     const int64_t start = ((n * in[0] + r0.begin) * in[1] + r1.begin) * in[2];
+    int64_t x = start * channels, y = row * out[2] * channels;
+    if (square) {
+      const Square w{channels, line_size()};
+      for (int64_t o2 = 0; o2 < out[2]; ++o2, x += 2 * channels, y += channels)
+        channels_of<C>(w, x, y, c0, c1, body);
+      return;
+    }
     Window w{{max_of(int64_t(0), r0.end - r0.begin), max_of(int64_t(0), r1.end - r1.begin), 0},
              {in[1] * line_size(), line_size(), channels}};
-    for (int64_t o2 = 0; o2 < out[2]; ++o2) {
+    for (int64_t o2 = 0; o2 < out[2]; ++o2, y += channels) {
       const Range r2 = window(2, o2);
       w.count[2] = max_of(int64_t(0), r2.end - r2.begin);
-      const int64_t x = (start + r2.begin) * channels, y = (row * out[2] + o2) * channels;
-      int64_t c = c0;
-      for (; c + 4 * L <= c1; c += 4 * L) body.template operator()<Vec<C>, 4>(w, x + c, y + c);
-      if (c + 2 * L <= c1) {
-        body.template operator()<Vec<C>, 2>(w, x + c, y + c);
-        c += 2 * L;
-      }
-      if (c + L <= c1) {
-        body.template operator()<Vec<C>, 1>(w, x + c, y + c);
-        c += L;
-      }
-      for (; c < c1; ++c) body.template operator()<C, 1>(w, x + c, y + c);
+      channels_of<C>(w, x + r2.begin * channels, y, c0, c1, body);
     }
   }
 
@@ -154,8 +184,8 @@ struct Pooling {
   void each_gradient(S* dx, const F& body) const {
     if (apart) {
       each_row([&](int64_t row) {
-        clear_around(row, dx);
-        line<S>(row, 0, channels, [&]<class V, int K>(const Window& w, int64_t x, int64_t y) {
+        if (!covered) clear_around(row, dx);
+        line<S>(row, 0, channels, [&]<class V, int K>(const auto& w, int64_t x, int64_t y) {
           body.template operator()<V, K, false>(w, x, y);
         });
       });
@@ -178,7 +208,7 @@ struct Pooling {
         const Range r0 = window(0, o / out[1]), r1 = window(1, o % out[1]);
         if (r0.begin < r0.end) clear((r0.end - 1) * in[1] + r1.end);
         line<S>(n * out[0] * out[1] + o, c0, c1,
-                [&]<class V, int K>(const Window& w, int64_t x, int64_t y) {
+                [&]<class V, int K>(const auto& w, int64_t x, int64_t y) {
                   body.template operator()<V, K, true>(w, x, y);
                 });
       }
@@ -221,7 +251,7 @@ struct Pooling {
 template <class V>
 constexpr int kStep = 1;
 template <class V>
-  requires requires(V v) { v[0]; }
+requires requires(V v) { v[0]; }
 constexpr int kStep<V> = int(sizeof(V) / sizeof(V{}[0]));
 
 struct MaxPool {
@@ -232,7 +262,7 @@ struct MaxPool {
       typedef decltype(widen(S())) C;
       const S* from = static_cast<const S*>(call.inputs[0]);
       S* to = static_cast<S*>(call.outputs[0]);
-      pool.each_line<S>([&]<class V, int K>(const Pooling::Window& w, int64_t x, int64_t y) {
+      pool.each_line<S>([&]<class V, int K>(const auto& w, int64_t x, int64_t y) {
         V best[K], nan[K];  // nan: any there is
 #pragma GCC unroll 4
         for (int k = 0; k < K; ++k) best[k] = V{} + Limits<C>::lowest(), nan[k] = V{};
@@ -267,27 +297,26 @@ struct MaxPoolGrad {
       const S* top = static_cast<const S*>(call.inputs[1]);
       const S* dtop = static_cast<const S*>(call.inputs[2]);
       S* to = static_cast<S*>(call.outputs[0]);
-      pool.each_gradient(
-          to, [&]<class V, int K, bool kAdd>(const Pooling::Window& w, int64_t x, int64_t y) {
-            V m[K], rest[K];  // what no element has got yet
+      pool.each_gradient(to, [&]<class V, int K, bool kAdd>(const auto& w, int64_t x, int64_t y) {
+        V m[K], rest[K];  // what no element has got yet
 #pragma GCC unroll 4
-            for (int k = 0; k < K; ++k) {
-              m[k] = get<V>(top + y + k * kStep<V>);
-              rest[k] = get<V>(dtop + y + k * kStep<V>);
-              if (relu) rest[k] = m[k] > V{} ? rest[k] : V{};
-            }
-            w.each([&](int64_t at) __attribute__((always_inline)) {
+        for (int k = 0; k < K; ++k) {
+          m[k] = get<V>(top + y + k * kStep<V>);
+          rest[k] = get<V>(dtop + y + k * kStep<V>);
+          if (relu) rest[k] = m[k] > V{} ? rest[k] : V{};
+        }
+        w.each([&](int64_t at) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-              for (int k = 0; k < K; ++k) {
-                const int64_t i = x + at + k * kStep<V>;
-                const V v = get<V>(from + i);
-                const auto hit = (v == m[k]) | (v != v);
-                const V d = hit ? rest[k] : V{};
-                rest[k] = hit ? V{} : rest[k];
-                put<V>(to + i, kAdd ? get<V>(to + i) + d : d);
-              }
-            });
-          });
+          for (int k = 0; k < K; ++k) {
+            const int64_t i = x + at + k * kStep<V>;
+            const V v = get<V>(from + i);
+            const auto hit = (v == m[k]) | (v != v);
+            const V d = hit ? rest[k] : V{};
+            rest[k] = hit ? V{} : rest[k];
+            put<V>(to + i, kAdd ? get<V>(to + i) + d : d);
+          }
+        });
+      });
     });
   }
 };
@@ -305,7 +334,7 @@ struct MaxPoolPick {
       const S* top = static_cast<const S*>(call.inputs[1]);
       const S* z = static_cast<const S*>(call.inputs[2]);
       S* to = static_cast<S*>(call.outputs[0]);
-      pool.each_line<S>([&]<class V, int K>(const Pooling::Window& w, int64_t x, int64_t y) {
+      pool.each_line<S>([&]<class V, int K>(const auto& w, int64_t x, int64_t y) {
         V m[K], open[K], picked[K];
 #pragma GCC unroll 4
         for (int k = 0; k < K; ++k) {
@@ -338,7 +367,7 @@ struct AveragePool {
       typedef decltype(widen(S())) C;
       const S* from = static_cast<const S*>(call.inputs[0]);
       S* to = static_cast<S*>(call.outputs[0]);
-      pool.each_line<S>([&]<class V, int K>(const Pooling::Window& w, int64_t x, int64_t y) {
+      pool.each_line<S>([&]<class V, int K>(const auto& w, int64_t x, int64_t y) {
         V sum[K] = {};
         w.each([&](int64_t at) __attribute__((always_inline)) {
 #pragma GCC unroll 4
@@ -362,20 +391,19 @@ struct AveragePoolGrad {
       typedef decltype(widen(S())) C;
       const S* dtop = static_cast<const S*>(call.inputs[0]);
       S* to = static_cast<S*>(call.outputs[0]);
-      pool.each_gradient(
-          to, [&]<class V, int K, bool kAdd>(const Pooling::Window& w, int64_t x, int64_t y) {
-            const C share = C(1) / C(max_of(int64_t(1), w.elements()));
-            V d[K];
+      pool.each_gradient(to, [&]<class V, int K, bool kAdd>(const auto& w, int64_t x, int64_t y) {
+        const C share = C(1) / C(max_of(int64_t(1), w.elements()));
+        V d[K];
 #pragma GCC unroll 4
-            for (int k = 0; k < K; ++k) d[k] = get<V>(dtop + y + k * kStep<V>) * share;
-            w.each([&](int64_t at) __attribute__((always_inline)) {
+        for (int k = 0; k < K; ++k) d[k] = get<V>(dtop + y + k * kStep<V>) * share;
+        w.each([&](int64_t at) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-              for (int k = 0; k < K; ++k) {
-                const int64_t i = x + at + k * kStep<V>;
-                put<V>(to + i, kAdd ? get<V>(to + i) + d[k] : d[k]);
-              }
-            });
-          });
+          for (int k = 0; k < K; ++k) {
+            const int64_t i = x + at + k * kStep<V>;
+            put<V>(to + i, kAdd ? get<V>(to + i) + d[k] : d[k]);
+          }
+        });
+      });
     });
   }
 };

@@ -12,6 +12,8 @@ from hornbeam.backend import GradientTape, convert_to_tensor, function
 GEOMETRIES = [
     ((2, 9, 11), (2, 2), (2, 2), "valid"),  # rows and columns that no window has
     ((2, 9, 11), (2, 2), (2, 2), "same"),
+    ((2, 8, 12), (2, 2), (2, 2), "same"),  # every element has a window of four
+    ((2, 5, 8, 6), (1, 2, 2), (1, 2, 2), "valid"),
     ((1, 7, 8), (3, 3), (2, 2), "same"),  # windows overlap
     ((1, 12, 10), (2, 3), (4, 4), "valid"),  # gaps between them
     ((2, 13), (3,), (2,), "valid"),
