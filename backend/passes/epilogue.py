@@ -104,8 +104,9 @@ def _is_open(value, out, info) -> bool:
 
 
 def _takes_tensor(value, out, info) -> bool:
-    """Whether a residual or a mask can be read; for 16 bits a pass of its own is faster (measured)."""
-    return _is_open(value, out, info) and value.dtype in ("float32", "float64")
+    """Whether a residual or a mask is read there; on the CPU a pass for 16 bits is faster (measured)."""
+    in_place = value.dtype in ("float32", "float64") or not _on_cpu(value.node)
+    return in_place and _is_open(value, out, info)
 
 
 def _is_open_norm(value, out, info) -> bool:
@@ -121,15 +122,12 @@ def _is_open_norm(value, out, info) -> bool:
 
 
 def _rebuilt(rewrite, value, operands, **attrs):
-    """The product with other operands of its epilogue, or None if its device does not take them.
+    """The product with other operands of its epilogue.
 
     An operand may be newer than the product: the new node stands where all are known.
     """
     node = value.node
     names = tuple(n for n in _OPERANDS if n in operands)
-    simple = names in ((), ("bias",)) and node.op.name != "conv_grad_input"
-    if not simple and not _on_cpu(node):
-        return None
     attrs = {k: v for k, v in node.attrs.items() if k != "epilogue"} | attrs
     if names not in ((), ("bias",)):
         attrs["epilogue"] = names

@@ -21,7 +21,6 @@ namespace {
 struct ConvShape {
   int64_t n, c, o, groups, cg, og;  // cg, og: channels per group
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], lo[3];
-  bool relu = false;
 
   ConvShape(const TensorSpec& x, const TensorSpec& w, const TensorSpec& y, const Attrs& attrs) {
     const int spatial = x.rank - 2, lead = 3 - spatial;
@@ -49,7 +48,6 @@ struct ConvShape {
       fail("channels, filters and groups do not match");
     cg = c / groups;
     og = o / groups;
-    relu = attr_has(attrs, "activation") && strcmp(attr_str(attrs, "activation"), "relu") == 0;
   }
   __host__ __device__ int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
   __host__ __device__ int64_t in_size() const { return in[0] * in[1] * in[2]; }
@@ -138,9 +136,10 @@ struct ConvShape {
 // y [positions, og] = patches [positions, taps cg] w [taps cg, og]
 template <class T>
 struct Forward {
-  const T *x, *w, *bias;
+  const T *x, *w;
   T* y;
   ConvShape s;
+  Epilogue epilogue;
   int64_t group;
   typedef Compute<T> C;
   __device__ C a(int64_t i, int64_t k) const {
@@ -151,10 +150,9 @@ struct Forward {
   __device__ bool a_by_k() const { return true; }
   __device__ bool b_by_k() const { return false; }
   __device__ void store(int64_t i, int64_t j, C sum) const {
-    const int64_t channel = group * s.og + j;
-    if (bias) sum += widened(bias[channel]);
-    if (s.relu) sum = sum < C(0) ? C(0) : sum;
-    y[i * s.o + channel] = narrowed<T>(sum);
+    const int64_t channel = group * s.og + j, at = i * s.o + channel;
+    epilogue.apply<T, 1>(&sum, channel, at);
+    y[at] = narrowed<T>(sum);
   }
 };
 // dx [pixels, cg] = patches of dy [pixels, taps og] w transposed [taps og, cg]
@@ -163,6 +161,7 @@ struct GradInput {
   const T *dy, *w;
   T* dx;
   ConvShape s;
+  Epilogue epilogue;
   int64_t group;
   typedef Compute<T> C;
   __device__ C a(int64_t i, int64_t k) const {
@@ -175,7 +174,9 @@ struct GradInput {
   __device__ bool a_by_k() const { return true; }
   __device__ bool b_by_k() const { return true; }
   __device__ void store(int64_t i, int64_t j, C sum) const {
-    dx[i * s.c + group * s.cg + j] = narrowed<T>(sum);
+    const int64_t channel = group * s.cg + j, at = i * s.c + channel;
+    epilogue.apply<T, 1>(&sum, channel, at);
+    dx[at] = narrowed<T>(sum);
   }
 };
 // dw [taps cg, og] = patches transposed [taps cg, positions] dy [positions, og]
@@ -273,19 +274,14 @@ __global__ void __launch_bounds__(kThreads)
 struct Conv {
   ConvShape s;
   DType dtype;
-  bool has_bias;
+  EpilogueOperands epilogue;
   MmaPlan plan;
   explicit Conv(Prepare& p)
       : s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs),
         dtype(p.inputs[0].dtype),
-        has_bias(p.num_inputs > 2),
+        epilogue(p, 2),
         plan(dtype, s.n * s.out_size(), s.og, s.taps() * s.cg, s.groups) {
     p.scratch_bytes = plan.partial_bytes();
-  }
-  static bool supports(const Prepare& p) {
-    if (!attr_has(*p.attrs, "activation")) return true;
-    const char* name = attr_str(*p.attrs, "activation");
-    return strcmp(name, "linear") == 0 || strcmp(name, "relu") == 0;
   }
   void run(const Call& c) const {
     const int64_t positions = s.n * s.out_size();
@@ -298,17 +294,16 @@ struct Conv {
       p.m = int(positions);
       p.n = int(s.og);
       p.k = int(s.taps() * s.cg);
-      p.bias = has_bias ? c.inputs[2] : nullptr;
-      p.bias_batch = s.og;
-      p.relu = s.relu;
+      p.epilogue = Epilogue(epilogue, c);
+      p.column_batch = s.og;
       return plan.run(p, c.stream);
     }
     with_float_type(dtype, [&]<class T>() {
       const Forward<T> p{static_cast<const T*>(c.inputs[0]),
                          static_cast<const T*>(c.inputs[1]),
-                         has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr,
                          static_cast<T*>(c.outputs[0]),
                          s,
+                         Epilogue(epilogue, c),
                          0};
       if (s.direct())
         launch(blocks_for(positions * s.o), dim3(kThreads), c.stream, conv_forward_direct<T>, p,
@@ -318,7 +313,7 @@ struct Conv {
     });
   }
 };
-HB_CUDA_KERNEL_IF(conv, Conv, kAllFloat, 0u, Conv::supports)
+HB_CUDA_KERNEL(conv, Conv, kAllFloat)
 
 // The input pixels at `first` and every stride behind it, and the taps that meet them. Pixel
 // first + i stride is read through tap t0 + j jump by the output at place i + base - j back.
@@ -350,13 +345,16 @@ struct Phase {
 struct ConvGradInput {
   ConvShape s;
   DType dtype;
+  EpilogueOperands epilogue;
   struct Part {
     Phase phase;
     MmaPlan plan;
   };
   std::vector<Part> parts;  // none: not on tensor cores
   explicit ConvGradInput(Prepare& p)
-      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs), dtype(p.inputs[0].dtype) {
+      : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs),
+        dtype(p.inputs[0].dtype),
+        epilogue(p, 2) {
     if (s.direct() || !MmaPlan(dtype, s.n * s.in_size(), s.cg, s.taps() * s.og, 1).possible())
       return;
     for (int64_t i = 0; i < s.stride[0] * s.stride[1] * s.stride[2]; ++i) {
@@ -396,6 +394,8 @@ struct ConvGradInput {
     p.m = int(phase.rows(s));
     p.n = int(s.cg);
     p.k = int(phase.depth(s));
+    p.epilogue = Epilogue(epilogue, c).behind(dx_at * item);
+    p.column_batch = s.cg;
     p.grid = true;
     for (int a = 0; a < 3; ++a) {
       p.grid_extent[a] = FastDivide(phase.pixels[a]);
@@ -411,8 +411,12 @@ struct ConvGradInput {
       return;
     }
     with_float_type(dtype, [&]<class T>() {
-      const GradInput<T> p{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
-                           static_cast<T*>(c.outputs[0]), s, 0};
+      const GradInput<T> p{static_cast<const T*>(c.inputs[0]),
+                           static_cast<const T*>(c.inputs[1]),
+                           static_cast<T*>(c.outputs[0]),
+                           s,
+                           Epilogue(epilogue, c),
+                           0};
       if (s.direct())
         launch(blocks_for(pixels * s.c), dim3(kThreads), c.stream, conv_input_direct<T>, p,
                pixels * s.c);

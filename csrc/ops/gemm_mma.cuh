@@ -7,7 +7,7 @@
 #pragma once
 #include <memory>
 
-#include "cuda/kernel.cuh"
+#include "ops/epilogue.cuh"
 
 namespace hb::cuda {
 
@@ -80,11 +80,12 @@ struct Operand {
 struct MmaProduct {
   Operand a, b;
   int m, n, k;
-  // Batches, innermost axis first; strides in elements. Those of out and bias are of the index.
+  // Batches, innermost axis first; strides in elements. Those of out and of columns are of the
+  // index.
   int64_t batch = 1;
   int axes = 0;
   int64_t extent[kMaxRank], a_stride[kMaxRank], b_stride[kMaxRank];
-  int64_t out_batch = 0, bias_batch = 0;
+  int64_t out_batch = 0, column_batch = 0;
   void* out = nullptr;
   int64_t out_stride = 0;  // of rows
   // Rows that are the places of a grid: out_stride of samples, and of each axis.
@@ -101,8 +102,7 @@ struct MmaProduct {
       }
     return at + i * out_stride;
   }
-  const void* bias = nullptr;
-  bool relu = false;
+  Epilogue epilogue;
   // The sum over k is cut into parts of `part_k`, added in order afterwards: partial is
   // [parts, batch, m, n], or null.
   int parts = 1, part_k = 0;

@@ -258,28 +258,26 @@ __device__ __forceinline__ void store_sums(const MmaProduct& p, int batch, int z
     if (both) to[1] = sums[1];
     return;
   }
-  T* to = static_cast<T*>(p.out) + batch * p.out_batch + p.row(i) + j;
-  T result[2];
-  for (int e = 0; e < 2; ++e) {
-    Sum x = sums[e];
-    if (p.bias && (e == 0 || both))
-      x += Sum(widened(static_cast<const T*>(p.bias)[batch * p.bias_batch + j + e]));
-    if (p.relu) x = x < Sum(0) ? Sum(0) : x;  // NaN stays
-    result[e] = narrowed<T>(x);
+  const int64_t at = batch * p.out_batch + p.row(i) + j, column = batch * p.column_batch + j;
+  T* to = static_cast<T*>(p.out) + at;
+  Sum x[2] = {sums[0], sums[1]};
+  if (!both) {
+    p.epilogue.apply<T, 1>(x, column, at);
+    *to = narrowed<T>(x[0]);
+    return;
   }
-  if (both && uintptr_t(to) % (2 * sizeof(T)) == 0) {
-    struct alignas(2 * sizeof(T)) Pair {
-      T x[2];
-    };
-    *reinterpret_cast<Pair*>(to) = {{result[0], result[1]}};
+  p.epilogue.apply<T, 2>(x, column, at);
+  const Pack<T, 2> pair = {{narrowed<T>(x[0]), narrowed<T>(x[1])}};
+  if (uintptr_t(to) % sizeof pair == 0) {
+    *reinterpret_cast<Pack<T, 2>*>(to) = pair;
   } else {
-    to[0] = result[0];
-    if (both) to[1] = result[1];
+    to[0] = pair.x[0];
+    to[1] = pair.x[1];
   }
 }
 
 template <int kTile>
-constexpr int kMmaShared = kMmaStages * 2 * kTile * kMmaLine;
+constexpr int kMmaShared = kMmaStages * 2 * kTile* kMmaLine;
 
 template <class Engine, int kTile, bool kAByK, bool kBByK>
 __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks ? 2 : 1)

@@ -90,7 +90,8 @@ const Library& library() {
 // When the stream comes to it, and where device memory can be read: in a kernel of one thread.
 template <class F>
 void in_turn(void* stream, F f) {
-  launch(dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
+  launch(
+      dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
 }
 bool may_wait(void*) { return true; }
 class Clock {
@@ -189,7 +190,9 @@ class CublasLt : public VendorProduct {
   bool prepare(const MmaProduct& p) {
     for (const Operand* o : {&p.a, &p.b})
       if (o->lines != Lines::Matrix || o->step_in_line != 1) return false;
-    if (p.axes > 1 || p.bias_batch != 0 || p.batch > 0x7fffffff) return false;
+    const Epilogue& e = p.epilogue;
+    if (p.axes > 1 || p.column_batch != 0 || p.batch > 0x7fffffff || e.scale || e.mask)
+      return false;
     const Library& l = library();
     const int type = dtype_ == DType::F64    ? kReal64F
                      : dtype_ == DType::F32  ? kReal32F
@@ -199,8 +202,8 @@ class CublasLt : public VendorProduct {
     const int transpose_b = p.b.by_k, transpose_a = !p.a.by_k;  // their A is our b
     set(kTransA, transpose_b);
     set(kTransB, transpose_a);
-    set(kEpilogue, p.bias   ? kEpilogueBias + (p.relu ? kEpilogueRelu : 0)
-                   : p.relu ? kEpilogueRelu
+    set(kEpilogue, e.bias   ? kEpilogueBias + (e.relu ? kEpilogueRelu : 0)
+                   : e.relu ? kEpilogueRelu
                             : kEpilogueDefault);
     layout(&b_, type, p.b, p.n, p.k, p.axes > 0 ? p.b_stride[0] : 0, p.batch);
     layout(&a_, type, p.a, p.m, p.k, p.axes > 0 ? p.a_stride[0] : 0, p.batch);
@@ -223,8 +226,8 @@ class CublasLt : public VendorProduct {
     library().check(library().desc_set(desc_, what, &value, sizeof value), "attribute");
   }
   void set_bias(const MmaProduct& p) {
-    if (p.bias)
-      library().check(library().desc_set(desc_, kBiasPointer, &p.bias, sizeof p.bias), "bias");
+    const void* bias = p.epilogue.bias;
+    if (bias) library().check(library().desc_set(desc_, kBiasPointer, &bias, sizeof bias), "bias");
   }
   // Lines are columns.
   static void layout(Handle* to, int type, const Operand& o, int64_t rows, int64_t k,
@@ -240,13 +243,16 @@ class CublasLt : public VendorProduct {
   void start(const MmaProduct& p, void* workspace, void* stream) {
     in_turn(stream, [=, this] {
       const Library& l = library();
-      const double one64 = 1, zero64 = 0;
-      const float one = 1, zero = 0;
+      // act(a b + beta residual + bias)
+      const void* residual = p.epilogue.residual;
+      const double alpha64 = 1, beta64 = residual ? 1 : 0;
+      const float alpha = 1, beta = float(beta64);
       const bool f64 = dtype_ == DType::F64;
       set_bias(p);
-      l.check(l.matmul(l.handle, desc_, f64 ? static_cast<const void*>(&one64) : &one, p.b.data, b_,
-                       p.a.data, a_, f64 ? static_cast<const void*>(&zero64) : &zero, p.out, out_,
-                       p.out, out_, algorithm_.algorithm, workspace, kWorkspace, stream),
+      l.check(l.matmul(l.handle, desc_, f64 ? static_cast<const void*>(&alpha64) : &alpha, p.b.data,
+                       b_, p.a.data, a_, f64 ? static_cast<const void*>(&beta64) : &beta,
+                       residual ? residual : p.out, out_, p.out, out_, algorithm_.algorithm,
+                       workspace, kWorkspace, stream),
               "product");
     });
   }

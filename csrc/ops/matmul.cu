@@ -1,4 +1,4 @@
-// matmul on CUDA: c[.., i, j] = activation(sum_k a[.., i, k] b[.., k, j] + bias[j]).
+// matmul on CUDA: c[.., i, j] = epilogue(sum_k a[.., i, k] b[.., k, j]) (epilogue.cuh).
 //
 // The contract is that of matmul.cc. Floats go to tensor cores (gemm_mma.cuh); integers, sizes
 // beyond 2^31 and devices before sm_80 to the plain product of gemm.cuh.
@@ -16,14 +16,15 @@ struct Shape {
   int64_t a_row, a_column, b_row, b_column;  // strides of a[i, k] and b[k, j]
   int axes;                                  // of the batch, innermost first
   int64_t extent[kMaxRank], a_stride[kMaxRank], b_stride[kMaxRank];
-  bool relu;
 };
 
 template <class T>
 struct Product {
-  const T *a_data, *b_data, *bias;
+  const T *a_data, *b_data;
   T* c_data;
   Shape s;
+  Epilogue epilogue;
+  int64_t c_at;  // of the batch
   typedef Compute<T> C;
   __device__ C a(int64_t i, int64_t k) const {
     return C(widened(a_data[i * s.a_row + k * s.a_column]));
@@ -35,9 +36,9 @@ struct Product {
   __device__ bool a_by_k() const { return s.a_column == 1; }
   __device__ bool b_by_k() const { return s.b_column != 1; }
   __device__ void store(int64_t i, int64_t j, C sum) const {
-    if (bias) sum += C(widened(bias[j]));
-    if (s.relu) sum = sum < C(0) ? C(0) : sum;  // NaN stays
-    c_data[i * s.n + j] = narrowed<T>(sum);
+    const int64_t at = c_at + i * s.n + j;
+    epilogue.apply<T, 1>(&sum, j, at);
+    c_data[at] = narrowed<T>(sum);
   }
 };
 
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) matmul_tiles(const Product<T> whole)
       p.a_data += x * s.a_stride[d];
       p.b_data += x * s.b_stride[d];
     }
-    p.c_data += batch * s.m * s.n;
+    p.c_at = batch * s.m * s.n;
     gemm_tile<Compute<T>>(p, s.m, s.n, 0, s.k);
   }
 }
@@ -61,9 +62,9 @@ __global__ void __launch_bounds__(kThreads) matmul_tiles(const Product<T> whole)
 struct Matmul {
   Shape s;
   DType dtype;
-  bool has_bias;
+  EpilogueOperands epilogue;
   std::optional<MmaPlan> plan;
-  explicit Matmul(Prepare& p) : dtype(p.inputs[0].dtype), has_bias(p.num_inputs > 2) {
+  explicit Matmul(Prepare& p) : dtype(p.inputs[0].dtype), epilogue(p, 2) {
     const TensorSpec &a = p.inputs[0], &b = p.inputs[1], &c = p.outputs[0];
     if (a.rank < 2 || b.rank < 2) fail("expected operands of rank 2 or more");
     const bool ta = flag(*p.attrs, "transpose_a"), tb = flag(*p.attrs, "transpose_b");
@@ -73,14 +74,10 @@ struct Matmul {
     if (b.shape[b.rank - (tb ? 1 : 2)] != s.k || a.shape[a.rank - (ta ? 1 : 2)] != s.m ||
         b.shape[b.rank - (tb ? 2 : 1)] != s.n)
       fail("inner or outer sizes of the operands do not match");
-    if (has_bias && num_elements(p.inputs[2]) != s.n)
-      fail("expected a bias of %lld", (long long)s.n);
     s.a_row = ta ? 1 : s.k;
     s.a_column = ta ? s.m : 1;
     s.b_row = tb ? 1 : s.n;
     s.b_column = tb ? s.k : 1;
-    s.relu =
-        attr_has(*p.attrs, "activation") && strcmp(attr_str(*p.attrs, "activation"), "relu") == 0;
     s.axes = c.rank - 2;
     s.batch = 1;
     int64_t sa = s.m * s.k, sb = s.k * s.n;
@@ -106,16 +103,14 @@ struct Matmul {
   static bool flag(const Attrs& attrs, const char* name) {
     return attr_has(attrs, name) && attr_int(attrs, name) != 0;
   }
-  static bool supports(const Prepare& p) {
-    if (!attr_has(*p.attrs, "activation")) return true;
-    const char* name = attr_str(*p.attrs, "activation");
-    return strcmp(name, "linear") == 0 || strcmp(name, "relu") == 0;
-  }
   template <class T>
   void run_as(const Call& c) const {
-    const Product<T> product{static_cast<const T*>(c.inputs[0]), static_cast<const T*>(c.inputs[1]),
-                             has_bias ? static_cast<const T*>(c.inputs[2]) : nullptr,
-                             static_cast<T*>(c.outputs[0]), s};
+    const Product<T> product{static_cast<const T*>(c.inputs[0]),
+                             static_cast<const T*>(c.inputs[1]),
+                             static_cast<T*>(c.outputs[0]),
+                             s,
+                             Epilogue(epilogue, c),
+                             0};
     launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<T>, product);
   }
   // A line for every i or j, or for every k, as memory has them.
@@ -149,8 +144,7 @@ struct Matmul {
     p.out = c.outputs[0];
     p.out_batch = s.m * s.n;
     p.out_stride = s.n;
-    p.bias = has_bias ? c.inputs[2] : nullptr;
-    p.relu = s.relu;
+    p.epilogue = Epilogue(epilogue, c);
     p.partial = c.scratch;
     return p;
   }
@@ -165,7 +159,7 @@ struct Matmul {
       with_float_type(dtype, [&]<class T>() { run_as<T>(c); });
   }
 };
-HB_CUDA_KERNEL_IF(matmul, Matmul, kAllFloat | kI32 | kI64, 0u, Matmul::supports)
+HB_CUDA_KERNEL(matmul, Matmul, kAllFloat | kI32 | kI64)
 
 }  // namespace
 }  // namespace hb::cuda

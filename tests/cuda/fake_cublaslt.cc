@@ -105,13 +105,15 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, voi
   return *found ? 0 : 15;
 }
 EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* a_layout,
-                          const void* b, void* b_layout, const void*, const void*, void*, void* d,
-                          void* d_layout, const void*, void* workspace, size_t, void*) {
+                          const void* b, void* b_layout, const void* beta, const void* c, void*,
+                          void* d, void* d_layout, const void*, void* workspace, size_t, void*) {
   const Product& p = *static_cast<Product*>(desc);
   const Layout &la = *static_cast<Layout*>(a_layout), &lb = *static_cast<Layout*>(b_layout),
                &ld = *static_cast<Layout*>(d_layout);
-  const double scale =
-      p.scale == 1 ? *static_cast<const double*>(alpha) : double(*static_cast<const float*>(alpha));
+  const auto factor = [&](const void* x) {
+    return p.scale == 1 ? *static_cast<const double*>(x) : double(*static_cast<const float*>(x));
+  };
+  const double scale = factor(alpha), keep = factor(beta);
   const uint64_t depth = p.transpose_a ? la.rows : la.columns;
   if (!workspace || (p.transpose_b ? lb.columns : lb.rows) != depth) return 7;
   if ((p.transpose_a ? la.columns : la.rows) != ld.rows) return 7;
@@ -119,6 +121,7 @@ EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, v
   for (int64_t z = 0; z < ld.batches; ++z)
     for (uint64_t i = 0; i < ld.rows; ++i)
       for (uint64_t j = 0; j < ld.columns; ++j) {
+        const int64_t at = z * ld.batch_stride + int64_t(j) * ld.stride + int64_t(i);
         double sum = 0;
         for (uint64_t k = 0; k < depth; ++k)
           sum += get(la, a,
@@ -128,9 +131,10 @@ EXPORT int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, v
                      z * lb.batch_stride +
                          int64_t(p.transpose_b ? k * lb.stride + j : j * lb.stride + k));
         sum *= scale;
+        if (keep != 0) sum += keep * get(ld, c, at);
         if (p.epilogue & 4) sum += get(ld, p.bias, int64_t(i));
         if (p.epilogue & 2) sum = sum < 0 ? 0 : sum;
-        put(ld, d, z * ld.batch_stride + int64_t(j) * ld.stride + int64_t(i), sum);
+        put(ld, d, at, sum);
       }
   fputs("cublaslt\n", stderr);
   return 0;

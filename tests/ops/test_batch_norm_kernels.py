@@ -8,9 +8,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from support import levels
-
-from hornbeam.backend import _core
+from support import kernels, levels
 
 # of x and of the parameters
 DTYPES = [
@@ -41,17 +39,6 @@ def values(x, dtype):
     return x.astype(np.float64).reshape(-1, x.shape[-1]) if x.ndim > 1 else x.astype(np.float64)
 
 
-def run_kernel(op, inputs, dtypes, outputs, **attrs):
-    """inputs: arrays; outputs: (dtype, shape)s."""
-    n = len(inputs)
-    slots = [(d, x.shape) for d, x in zip(dtypes, inputs, strict=True)] + outputs
-    made = list(range(n, n + len(outputs)))
-    instruction = (op, list(range(n)), made, attrs, [], None, "")
-    program = _core.Program(slots, list(range(n)), [], [], [instruction], made, [])
-    args = [_core.Tensor.from_numpy(x, d, True) for x, d in zip(inputs, dtypes, strict=True)]
-    return [np.array(t.array()) for t in program.run(args)]
-
-
 def assert_close(got, want, dtype, magnitude, what):
     error = np.abs(values(got, dtype) - want)
     bound = EPS[dtype] * (np.abs(want) + magnitude)
@@ -74,7 +61,7 @@ def check(shape, dtype, kind, residual, relu):
     want = np.maximum(want, 0) if relu else want
     inputs = [x, gamma, beta, skip][: 3 + residual]
     attrs = {"epsilon": 1e-3} | ({"activation": "relu"} if relu else {})
-    train = run_kernel(
+    train = kernels.run(
         "batch_norm_train", inputs, [dtype, kind, kind, dtype][: 3 + residual], outputs, **attrs
     )
     assert_close(train[0], want, dtype, 4 + np.abs(vgamma * rstd * mean), "y")
@@ -86,7 +73,7 @@ def check(shape, dtype, kind, residual, relu):
     h = (vx - mean) * rstd
     dgamma, dbeta, rows = (vdy * h).sum(0), vdy.sum(0), len(vx)
     dx = vgamma * rstd * (vdy - dbeta / rows - h * dgamma / rows)
-    grad = run_kernel(
+    grad = kernels.run(
         "batch_norm_grad", [x, gamma, *train[1:], dy], [dtype, kind, kind, kind, dtype], outputs,
         epsilon=1e-3,
     )  # fmt: skip
@@ -118,7 +105,7 @@ def test_variance_beside_a_large_mean():
     x = (np.random.default_rng(0).standard_normal((20000, 20)) + 1e4).astype("float32")
     one = np.ones(20, "float32")
     outputs = [("float32", x.shape), ("float32", (20,)), ("float32", (20,))]
-    y, mean, var = run_kernel(
+    y, mean, var = kernels.run(
         "batch_norm_train", [x, one, one], ["float32"] * 3, outputs, epsilon=0.0
     )
     wide = x.astype("float64")
@@ -132,7 +119,7 @@ def test_nan_stays_nan_through_relu():
     x[2, 1] = np.nan
     one = np.ones(3, "float32")
     outputs = [("float32", x.shape), ("float32", (3,)), ("float32", (3,))]
-    y, *_ = run_kernel(
+    y, *_ = kernels.run(
         "batch_norm_train", [x, one, one], ["float32"] * 3, outputs, epsilon=1e-3, activation="relu"
     )
     assert np.isnan(y[:, 1]).all() and not np.isnan(y[:, [0, 2]]).any()
@@ -142,9 +129,9 @@ def test_operands_are_checked():
     x, v = np.ones((6, 3), "float32"), np.ones(3, "float32")
     outputs = [("float32", x.shape), ("float32", (3,)), ("float32", (3,))]
     with pytest.raises(RuntimeError, match="residual like the input"):
-        run_kernel("batch_norm_train", [x, v, v, v], ["float32"] * 4, outputs, epsilon=1e-3)
+        kernels.run("batch_norm_train", [x, v, v, v], ["float32"] * 4, outputs, epsilon=1e-3)
     with pytest.raises(RuntimeError, match="vectors of 3 numbers"):
-        run_kernel("batch_norm_train", [x, v, v[:2]], ["float32"] * 3, outputs, epsilon=1e-3)
+        kernels.run("batch_norm_train", [x, v, v[:2]], ["float32"] * 3, outputs, epsilon=1e-3)
 
 
 def digest():

@@ -10,9 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from support import levels
-
-from hornbeam.backend import _core
+from support import kernels, levels
 
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53, "float16": 2.0**-24, "bfloat16": 2.0**-24}
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # of a stored result
@@ -41,18 +39,10 @@ def summed(dtype):
 
 
 def run_kernel(op, inputs, shape, dtype, constants=(), **attrs):
-    """One instruction as a program; `constants`: which inputs the program owns."""
+    """`constants`: which inputs the program owns."""
     dtypes = [dtype if i < 2 else summed(dtype) for i in range(len(inputs))]
-    slots = [(d, x.shape) for d, x in zip(dtypes, inputs, strict=True)]
-    slots.append((summed(dtype), tuple(shape)))
-    free = [i for i in range(len(inputs)) if i not in constants]
-    owned = [(i, _core.Tensor.from_numpy(inputs[i], dtypes[i], True)) for i in constants]
-    n = len(inputs)
-    instruction = (op, list(range(n)), [n], attrs, [], None, "")
-    program = _core.Program(slots, free, owned, [], [instruction], [n], [])
-    args = [_core.Tensor.from_numpy(inputs[i], dtypes[i], True) for i in free]
-    program.run(args)
-    return np.array(program.run(args)[0].array())
+    outputs = [(summed(dtype), tuple(shape))]
+    return kernels.run(op, inputs, dtypes, outputs, constants, **attrs)[0]
 
 
 def normal(rng, shape, dtype):
