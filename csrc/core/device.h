@@ -76,7 +76,8 @@ class Device {
 
   // The rest is for devices whose memory the processor cannot read.
 
-  // Host memory that the device copies from and to by itself; page-aligned.
+  // Host memory that the device copies from and to by itself; 512-byte aligned. Throws OutOfMemory.
+  // It is given back when no copy needs it any more.
   virtual void* allocate_pinned(size_t) { fail_here("pinned memory"); }
   virtual void deallocate_pinned(void*) noexcept {}
   // The pinned memory is in use until the queue has come so far: fences say when.

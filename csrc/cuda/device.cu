@@ -46,7 +46,8 @@ class CudaDevice : public Device {
       : Device(DeviceKind::Cuda, index),
         limit_(limit),
         tensors_(get_memory, give_memory),
-        temporaries_(get_memory, give_memory) {
+        temporaries_(get_memory, give_memory),
+        pinned_(get_pinned, give_pinned) {
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, index), "properties");
     description_ = std::string(properties.name) + ", compute capability " +
@@ -119,16 +120,27 @@ class CudaDevice : public Device {
     std::lock_guard lock(mutex_);
     tensors_.release();
     temporaries_.release();
+    pinned_.release();
   }
 
   void* allocate_pinned(size_t bytes) override {
     enter("pinned memory");
-    void* memory = nullptr;
-    check(cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault), "pinned memory");
-    return memory;
+    std::lock_guard lock(mutex_);
+    if (void* block = pinned_.take(bytes)) return block;
+    char text[160];
+    snprintf(text, sizeof text,
+             "%s: %.1f MiB of host memory that the device may read are needed, and the system has "
+             "no more",
+             name().c_str(), double(bytes) / (1 << 20));
+    fail_out_of_memory(text);
   }
-  void deallocate_pinned(void* memory) noexcept override {
-    if (memory && !forked.load(std::memory_order_relaxed)) cudaFreeHost(memory);
+  void deallocate_pinned(void* block) noexcept override {
+    if (!block || forked.load(std::memory_order_relaxed)) return;
+    std::lock_guard lock(mutex_);
+#ifdef HB_EMULATE
+    emulate::expect_idle(block, pinned_.block_bytes(block));
+#endif
+    pinned_.give(block);
   }
   void start_copy_from_host(void* to, const void* from, size_t bytes, Queue queue) override {
     enter("a copy from the host");
@@ -229,6 +241,15 @@ class CudaDevice : public Device {
     return nullptr;
   }
   static void give_memory(void* region) { cudaFree(region); }  // waits for all work
+  static void* get_pinned(size_t bytes) {
+    void* region = nullptr;
+    const cudaError_t error = cudaHostAlloc(&region, bytes, cudaHostAllocDefault);
+    if (error == cudaSuccess) return region;
+    cudaGetLastError();
+    if (error != cudaErrorMemoryAllocation) fail_cuda("pinned memory", error);
+    return nullptr;
+  }
+  static void give_pinned(void* region) { cudaFreeHost(region); }
   [[noreturn]] void fail_no_memory(size_t bytes) {
     const MemoryStats s = stats();
     size_t free = 0, total = 0;
@@ -288,6 +309,7 @@ class CudaDevice : public Device {
   mutable std::mutex mutex_;  // of the memory
   size_t limit_, peak_ = 0;
   Arena tensors_, temporaries_;
+  Arena pinned_;  // of the host: taking memory from the system is slow, so it is kept
   std::once_flag started_;
   std::mutex record_mutex_;
   cudaStream_t compute_ = nullptr, copies_ = nullptr, recorder_ = nullptr;

@@ -1,6 +1,7 @@
 // Streams, events, graphs and memory of the emulated devices.
 #include "cuda/emulate_runtime.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -23,10 +25,12 @@ struct EventState {
   uint64_t recorded = 0, done = 0;
 };
 struct Work {
-  std::function<void()> run;          // kernels and copies, or
-  std::shared_ptr<EventState> event;  // an event that is recorded (wait == false) or waited for
+  std::function<void()> run{};          // kernels and copies, or
+  std::shared_ptr<EventState> event{};  // an event that is recorded (wait == false) or waited for
   uint64_t stamp = 0;
   bool wait = false;
+  const char* host = nullptr;  // pinned memory that it copies from or to
+  size_t host_bytes = 0;
 };
 
 }  // namespace
@@ -35,7 +39,7 @@ struct CUevent_st {
   std::shared_ptr<EventState> state = std::make_shared<EventState>();
 };
 struct CUstream_st {
-  int device = 0;
+  int device = 0, index = 0;  // of the device's streams
   std::deque<Work> queue;
   bool capturing = false, spoilt = false;
   std::thread::id thread;  // that captures
@@ -60,6 +64,34 @@ bool is(const char* variable, const char* value) {
 size_t number(const char* variable, size_t otherwise) {
   const char* text = getenv(variable);
   return text ? size_t(strtoull(text, nullptr, 10)) : otherwise;
+}
+
+__attribute__((format(printf, 1, 2))) void log(const char* format, ...) {
+  const char* path = getenv("HORNBEAM_EMULATE_LOG");
+  if (!path || !*path) return;
+  FILE* file = fopen(path, "a");
+  if (!file) return;
+  va_list args;
+  va_start(args, format);
+  vfprintf(file, format, args);
+  va_end(args);
+  fclose(file);
+}
+
+// Whether this call is the one that HORNBEAM_EMULATE_FAIL names.
+bool fails_now(const char* function) {
+  static std::mutex mutex;
+  static std::string wanted;
+  static size_t calls = 0;
+  std::lock_guard lock(mutex);
+  const char* text = getenv("HORNBEAM_EMULATE_FAIL");
+  if (wanted != (text ? text : "")) {
+    wanted = text ? text : "";
+    calls = 0;
+  }
+  const size_t name = wanted.find(':');
+  if (name == std::string::npos || wanted.substr(0, name) != function) return false;
+  return ++calls == strtoull(wanted.c_str() + name + 1, nullptr, 10);
 }
 
 // The memory of a device: one range of addresses, readable only while work of a stream runs.
@@ -134,6 +166,7 @@ struct Runtime {
   std::vector<CUstream_st*> streams;
   uint64_t stamps = 0;
   bool eager = is("HORNBEAM_EMULATE_STREAMS", "eager");
+  bool ahead = is("HORNBEAM_EMULATE_STREAMS", "ahead");
   int open = 0;  // depth of work that runs
 
   Runtime() {
@@ -206,7 +239,7 @@ void flush_all() {
 
 void add(CUstream_st* stream, Work work) {
   stream->queue.push_back(std::move(work));
-  if (runtime().eager) flush(stream);
+  if (runtime().eager || (runtime().ahead && stream->index > 0)) flush(stream);
 }
 
 // A call that waits, allocates or touches the host is not allowed to a thread that captures: it
@@ -241,6 +274,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     NAME(cudaErrorStreamCaptureInvalidated)
     NAME(cudaErrorStreamCaptureUnmatched)
     NAME(cudaErrorStreamCaptureWrongThread)
+    NAME(cudaErrorUnknown)
 #undef NAME
   }
   return "unknown";
@@ -290,7 +324,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   HB_LOCKED;
   if (forbidden_now()) return result(cudaErrorStreamCaptureUnsupported);
   Memory& m = runtime().memories[size_t(current_device)];
-  *memory = m.take(bytes);
+  *memory = fails_now("cudaMalloc") ? nullptr : m.take(bytes);
   if (!*memory) return result(cudaErrorMemoryAllocation);
   const Access access;
   m.open(true);                               // the new block too
@@ -316,7 +350,8 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
   HB_LOCKED;
   if (forbidden_now()) return result(cudaErrorStreamCaptureUnsupported);
-  *memory = aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
+  *memory = fails_now("cudaHostAlloc") ? nullptr
+                                       : aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
   if (!*memory) return result(cudaErrorMemoryAllocation);
   runtime().pinned[static_cast<const char*>(*memory)] = bytes;
   return cudaSuccess;
@@ -333,6 +368,11 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   HB_LOCKED;
+  if (fails_now("cudaMemcpyAsync")) return result(cudaErrorUnknown);
+  log("give %d copy %s\n", stream->index,
+      kind == cudaMemcpyHostToDevice   ? "in"
+      : kind == cudaMemcpyDeviceToHost ? "out"
+                                       : "within");
   const auto on_device = [](const void* p) {
     for (const Memory& m : runtime().memories)
       if (m.holds(p)) return true;
@@ -348,13 +388,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   }
   // A graph could copy from and to host memory, but nothing says when it is safe to touch that.
   if (forbidden_now()) return result(cudaErrorStreamCaptureUnsupported);
-  if (runtime().is_pinned(kind == cudaMemcpyHostToDevice ? from : to)) {
-    hb::emulate::enqueue(stream, copy);
+  const void* host = kind == cudaMemcpyHostToDevice ? from : to;
+  if (runtime().is_pinned(host)) {
+    add(stream, {copy, nullptr, 0, false, static_cast<const char*>(host), bytes});
   } else if (kind == cudaMemcpyHostToDevice) {  // it was read when the call returns
     auto values = std::make_shared<std::vector<char>>(static_cast<const char*>(from),
                                                       static_cast<const char*>(from) + bytes);
     hb::emulate::enqueue(stream, [=] { memcpy(to, values->data(), bytes); });
   } else {
+    log("host waits for stream %d\n", stream->index);
     flush(stream);
     const Access access;
     copy();
@@ -373,6 +415,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   if (forbidden_now()) return result(cudaErrorStreamCaptureUnsupported);
   *stream = new CUstream_st;
   (*stream)->device = current_device;
+  for (CUstream_st* s : runtime().streams) (*stream)->index += s->device == current_device;
   runtime().streams.push_back(*stream);
   return cudaSuccess;
 }
@@ -386,11 +429,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   HB_LOCKED;
   if (forbidden_now() || stream->capturing) return result(cudaErrorStreamCaptureUnsupported);
+  if (fails_now("cudaStreamSynchronize")) return result(cudaErrorUnknown);
+  log("host waits for stream %d\n", stream->index);
   flush(stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   HB_LOCKED;
+  if (fails_now("cudaStreamWaitEvent")) return result(cudaErrorUnknown);
   if (stream->capturing) {
     stream->spoilt = true;
     return result(cudaErrorStreamCaptureUnsupported);
@@ -409,6 +455,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   HB_LOCKED;
+  if (fails_now("cudaEventRecord")) return result(cudaErrorUnknown);
   if (stream->capturing) {
     stream->spoilt = true;
     return result(cudaErrorStreamCaptureUnsupported);
@@ -425,6 +472,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   HB_LOCKED;
   if (forbidden_now()) return result(cudaErrorStreamCaptureUnsupported);
+  if (fails_now("cudaEventSynchronize")) return result(cudaErrorUnknown);
+  if (event->state->stream) log("host waits for event of stream %d\n", event->state->stream->index);
   if (event->state->done < event->state->recorded)
     flush(event->state->stream, event->state.get(), event->state->recorded);
   return cudaSuccess;
@@ -469,7 +518,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     stream->spoilt = true;
     return result(cudaErrorStreamCaptureUnsupported);
   }
-  for (const auto& work : exec->work) add(stream, {work, nullptr, 0, false});
+  if (fails_now("cudaGraphLaunch")) return result(cudaErrorUnknown);
+  log("give %d graph\n", stream->index);
+  for (const auto& work : exec->work) add(stream, {work});
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
@@ -486,7 +537,18 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
   if (stream->capturing)
     stream->captured.push_back(std::move(work));
   else
-    add(stream, {std::move(work), nullptr, 0, false});
+    add(stream, {std::move(work)});
+}
+
+void expect_idle(const void* memory, size_t bytes) {
+  HB_LOCKED;
+  const char* const begin = static_cast<const char*>(memory);
+  for (const CUstream_st* s : runtime().streams)
+    for (const Work& work : s->queue)
+      if (work.host && work.host < begin + bytes && begin < work.host + work.host_bytes) {
+        fprintf(stderr, "emulated device: pinned memory is given back before a copy has used it\n");
+        abort();
+      }
 }
 
 void bound_queue(cudaStream_t stream) {

@@ -4,11 +4,15 @@
 // Work given to a stream waits in its queue until somebody waits for it, and what other streams
 // have to do first is done as late as events allow: a missing wait, or host memory that is written
 // before a copy has read it, shows as a wrong result. HORNBEAM_EMULATE_STREAMS=eager is the other
-// extreme: everything is done when it is given. Calls that a capture forbids are errors, and spoil
-// the capture, as on a GPU.
+// extreme: everything is done when it is given. With `ahead` the first stream of a device is late
+// and the others are early. Calls that a capture forbids are errors, and spoil the capture, as on a
+// GPU.
 //
 // HORNBEAM_EMULATE_DEVICES (count), HORNBEAM_EMULATE_MEMORY (bytes of each), and
-// HORNBEAM_EMULATE_FAULT (no_driver, old_driver, no_device) are what tests need.
+// HORNBEAM_EMULATE_FAULT (no_driver, old_driver, no_device) are what tests need; also
+// HORNBEAM_EMULATE_FAIL=<function>:<n>, which lets the n-th call of that function fail (counted
+// from when the variable is set), and HORNBEAM_EMULATE_LOG=<file>, to which what streams are given
+// and what the host waits for is written.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +34,7 @@ enum cudaError_t {
   cudaErrorStreamCaptureInvalidated = 901,
   cudaErrorStreamCaptureUnmatched = 903,
   cudaErrorStreamCaptureWrongThread = 908,
+  cudaErrorUnknown = 999,
 };
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);
@@ -88,6 +93,8 @@ namespace hb::emulate {
 
 // A kernel launch: runs in its turn, or becomes part of the graph that is captured.
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// Fails the process if a copy from or to this host memory has yet to run.
+void expect_idle(const void* memory, size_t bytes);
 // So that a program which never waits does not fill the memory with its work.
 void bound_queue(cudaStream_t stream);
 

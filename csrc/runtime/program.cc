@@ -101,6 +101,7 @@ Program::Program(ProgramSpec spec) : spec_(std::move(spec)) {
   find_branches();
   plan();
   find_segments();
+  find_feeds();
   ArenaPool::instance().reserve(arena_bytes_);
 }
 
@@ -300,6 +301,17 @@ void Program::find_segments() {
       }
     }
     segments_.push_back(std::move(segment));
+  }
+}
+
+void Program::find_feeds() {
+  feed_of_.assign(steps_.size(), -1);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const InstructionSpec& in = spec_.instructions[i];
+    if (in.op != "copy" || !steps_[i].device) continue;
+    const Storage& from = storage_[root(in.inputs[0])];
+    if (from.kind == Storage::kInput && input_device(int(from.index)).is_host())
+      feed_of_[i] = int(from.index);
   }
 }
 
@@ -543,6 +555,12 @@ void Program::run_step(size_t i, void** table, char* const* arenas, void* stream
   }
 }
 
+// As the step, from where the input is on the device already.
+void Program::run_feed(size_t i, const void* fed, void** table) const {
+  const size_t bytes = num_bytes(spec_.slots[spec_.instructions[i].outputs[0]]);
+  if (bytes) steps_[i].device->copy_within(table[steps_[i].first_operand + 1], fed, bytes, nullptr);
+}
+
 void Program::run_step_profiled(size_t i, void** table, char* const* arenas) const {
   const int64_t start = profile_clock_ns();
   run_step(i, table, arenas);
@@ -568,9 +586,10 @@ struct Lease {
 
 }  // namespace
 
-void Program::run_raw(const void* const* inputs, void* const* outputs, char* arena) const {
+void Program::run_raw(const void* const* inputs, void* const* outputs, char* arena,
+                      const void* const* fed) const {
   if (device_arenas_.empty()) {
-    run_in(inputs, outputs, &arena);
+    run_in(inputs, outputs, &arena, fed);
     return;
   }
   std::vector<std::unique_ptr<Lease>> leases;
@@ -579,16 +598,20 @@ void Program::run_raw(const void* const* inputs, void* const* outputs, char* are
     leases.push_back(std::make_unique<Lease>(*a.device, a.bytes));
     arenas.push_back(static_cast<char*>(leases.back()->data));
   }
-  run_in(inputs, outputs, arenas.data());
+  run_in(inputs, outputs, arenas.data(), fed);
 }
 
-void Program::run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const {
+void Program::run_in(const void* const* inputs, void* const* outputs, char* const* arenas,
+                     const void* const* fed) const {
   void** table = reinterpret_cast<void**>(arenas[0]);
   for (size_t i = 0; i < operands_.size(); ++i)
     table[i] = resolve(operands_[i], inputs, outputs, arenas);
   const bool profiled = profiling();
   const auto run = [&](size_t i) {
-    profiled ? run_step_profiled(i, table, arenas) : run_step(i, table, arenas);
+    if (fed && feed_of_[i] >= 0)
+      run_feed(i, fed[feed_of_[i]], table);
+    else
+      profiled ? run_step_profiled(i, table, arenas) : run_step(i, table, arenas);
   };
   size_t next = 0;  // segment
   for (size_t i = 0; i < steps_.size(); i += size_t(steps_[i].together)) {
@@ -623,11 +646,11 @@ void Program::check_input(int i, const TensorSpec& got) const {
          to_string(got).c_str());
 }
 
-void Program::run_into(const void* const* inputs, void* const* outputs) {
+void Program::run_into(const void* const* inputs, void* const* outputs, const void* const* fed) {
   for (int v : updated_variables_) spec_.variables[v].second->own(true);
   auto arena = ArenaPool::instance().acquire(arena_bytes_);
   const DenormalMode mode(true);
-  run_raw(inputs, outputs, static_cast<char*>(arena.data()));
+  run_raw(inputs, outputs, static_cast<char*>(arena.data()), fed);
 }
 
 std::vector<Tensor> Program::run(const std::vector<Tensor>& inputs) {

@@ -6,6 +6,7 @@
 // element-wise results be written in place where no reader is left. A run only fills a pointer
 // table and calls the kernels: no allocation but the outputs, no lock but the arena's.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -71,6 +72,14 @@ class Program {
   const TensorSpec& output_spec(int i) const { return spec_.slots[spec_.outputs[i]]; }
   Device& input_device(int i) const { return device_of(spec_.inputs[i]); }
   Device& output_device(int i) const { return device_of(spec_.outputs[i]); }
+  // The only device beside those of the processor, or null.
+  Device* accelerator() const {
+    return device_arenas_.size() == 1 ? device_arenas_[0].device : nullptr;
+  }
+  // Whether a run copies input i, which is on the host, to the accelerator first.
+  bool feeds(int i) const {
+    return std::find(feed_of_.begin(), feed_of_.end(), i) != feed_of_.end();
+  }
   size_t arena_bytes() const { return arena_bytes_; }
   // Whether a run keeps no second thread busy, and about how long it takes then.
   bool single_thread() const;
@@ -79,10 +88,12 @@ class Program {
   // Checks the inputs, leases an arena, runs.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
   // The same on raw memory of the devices of inputs and outputs: outputs are written to the given
-  // buffers.
-  void run_into(const void* const* inputs, void* const* outputs);
+  // buffers. `fed`, if not null: memory of the accelerator that holds every input that the program
+  // feeds.
+  void run_into(const void* const* inputs, void* const* outputs, const void* const* fed = nullptr);
   // The same inside an arena of the host that the caller holds (control flow).
-  void run_raw(const void* const* inputs, void* const* outputs, char* arena) const;
+  void run_raw(const void* const* inputs, void* const* outputs, char* arena,
+               const void* const* fed = nullptr) const;
   void check_input(int i, const TensorSpec& got) const;
 
   // The plan in words: one line an instruction, with kernel, slots and where they live.
@@ -123,7 +134,10 @@ class Program {
     return spec_.devices.empty() ? host_device() : *spec_.devices[slot];
   }
   int arena_of(Device& device);
-  void run_in(const void* const* inputs, void* const* outputs, char* const* arenas) const;
+  void run_in(const void* const* inputs, void* const* outputs, char* const* arenas,
+              const void* const* fed) const;
+  void run_feed(size_t i, const void* fed, void** table) const;
+  void find_feeds();
   void run_step(size_t i, void** table, char* const* arenas, void* stream = nullptr) const;
   void run_segment(const Segment& segment, const void* const* inputs, void* const* outputs,
                    void** table, char* const* arenas) const;
@@ -152,6 +166,7 @@ class Program {
   size_t table_bytes_ = 0;
   std::vector<DeviceArena> device_arenas_;
   std::vector<Segment> segments_;
+  std::vector<int> feed_of_;  // [steps] which input the step copies to the accelerator, or -1
 };
 
 }  // namespace hb
