@@ -111,6 +111,15 @@ struct Chosen {
   HB_INLINE Vec<T> state_slope(Vec<T> y) const { return slope<T>(of_state, y); }
 };
 
+// Rows of a tile: few rows that no row of the batch fills, few tiles.
+int64_t tile_rows(int64_t rows) {
+  const auto cost = [&](int64_t mr) { return ceil_div(rows, mr) * (2 * mr + 1); };
+  int64_t best = min64(max64(rows, 1), kMaxRows);
+  for (int64_t mr = best - 1; mr > 0; --mr)
+    if (cost(mr) < cost(best)) best = mr;
+  return best;
+}
+
 // Shapes, scratch and the products of one of the kernels. The weights are `panels` packed panels
 // [k][NR] of up to NR columns.
 template <class T>
@@ -149,7 +158,7 @@ struct Recurrent {
     rows = min64(batch, max64(kLeastRows, ceil_div(batch, num_threads())));
     rows = ceil_div(rows, max64(1, ceil_div(rows, kTaskRows)));
     tasks = batch ? ceil_div(batch, rows) : 0;
-    mr = rows ? ceil_div(rows, ceil_div(rows, kMaxRows)) : 1;
+    mr = tile_rows(rows);
     kc = k ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     serial =
         2.0 * double(steps) * double(batch) * double(units) * double(units * gates) < kSerialFlops;
@@ -235,22 +244,91 @@ struct Recurrent {
   }
   template <class Row>
   HB_INLINE void pack_rows_of(const Task& t, const Row& row, int64_t k) const {
-    for (int64_t i = 0; i < t.m; i += mr) {
-      const int n = int(min64(mr, t.m - i));
-      const T* from[kMaxRows];
-      for (int r = 0; r < n; ++r) from[r] = row(i + r);
+    for (int64_t i = 0; i < t.m; i += mr) pack_tile_of(t, i, row, k);
+  }
+  // The rows from i of one tile.
+  template <class Row>
+  HB_INLINE void pack_tile_of(const Task& t, int64_t i, const Row& row, int64_t k) const {
+    const int n = int(min64(mr, t.m - i));
+    const T* from[kMaxRows];
+    for (int r = 0; r < n; ++r) from[r] = row(i + r);
+    if (mr == kHalf && n == kHalf && k % kLanes<T> == 0)
+      pack_half(t.a + i * k, from, k);
+    else
       pack_rows<T, T>(t.a + i * k, int(mr), from, n, k, k);
+  }
+  // Tiles of half as many rows as a vector has lanes: half the shuffles, and no lane is stored
+  // twice.
+  static constexpr int kHalf = kLanes<T> / 2;
+  static void pack_half(T* to, const T* const* rows, int64_t k) {
+    for (int64_t j = 0; j < k; j += kLanes<T>) {
+      Vec<T> v[kHalf];
+#pragma GCC unroll 8
+      for (int i = 0; i < kHalf; ++i) v[i] = load(rows[i] + j);
+      transpose(v);
+#pragma GCC unroll 8
+      for (int i = 0; i < kHalf; ++i) store(to + j * kHalf + i * kLanes<T>, v[i]);
     }
+  }
+
+  // Sequences that a step reads or writes: data[i] + row * width[i] is the first unit.
+  struct Sequences {
+    const T* data[12];
+    int64_t width[12];
+    int count = 0;
+    void add(const T* p, int64_t row_width, int64_t parts = 1, int64_t part_width = 0) {
+      for (int64_t i = 0; p && i < parts; ++i, ++count)
+        data[count] = p + i * part_width, width[count] = row_width;
+    }
+  };
+  // Fetches a block of units of the rows of a step, while products keep the processor busy: rows
+  // of a step lie far apart, so that it sees no order in them. To L2 only: rows a power of two
+  // apart meet in a few sets of L1.
+  struct Fetch {
+    const Sequences& from;
+    int64_t rows, row, stride;  // rows of the task; the first of them, of the sequences
+    int64_t u, last;            // first and last unit
+    int64_t each;               // rows of sequences to fetch in a call
+    int stream;
+    int64_t r = 0;
+    HB_INLINE void operator()() {
+      for (int64_t left = each; left > 0 && stream < from.count;) {
+        const int64_t n = min64(left, rows - r), step = stride * from.width[stream];
+        const T* p = from.data[stream] + (row + r * stride) * from.width[stream] + u;
+        for (int64_t i = 0; i < n; ++i, p += step) {
+          __builtin_prefetch(p, 0, 2);
+          __builtin_prefetch(p + last, 0, 2);
+        }
+        left -= n, r += n;
+        if (r == rows) r = 0, ++stream;
+      }
+    }
+  };
+  // For `parts` calls, which divide the work.
+  HB_INLINE Fetch fetch(const Task& t, const Sequences& from, int64_t step, int64_t block,
+                        int64_t parts) const {
+    const bool none = step < 0 || step >= steps;
+    const int64_t u = block * kNr;
+    return {from,
+            t.m,
+            none ? 0 : row_of(step, t.row),
+            batch_rows,
+            u,
+            min64(kNr, units - u) - 1,
+            ceil_div(from.count * t.m, parts),
+            none ? from.count : 0};
   }
 
   // c[r * ld + j] (+)= sum over k of the packed rows and n columns of a panel; or over a part of k,
   // [from, from + count), of which `count` the packed rows are.
   HB_INLINE void multiply(const Task& t, int64_t panel, int64_t n, T* c, int64_t ld,
                           bool add) const {
-    multiply(t, panel, n, c, ld, add, 0, k);
+    multiply(t, panel, n, c, ld, add, 0, k, [] {});
   }
+  // between(): before every call of the register kernel.
+  template <class Between>
   HB_INLINE void multiply(const Task& t, int64_t panel, int64_t n, T* c, int64_t ld, bool add,
-                          int64_t from, int64_t count) const {
+                          int64_t from, int64_t count, Between&& between) const {
     int64_t offset[kMaxRows];
     for (int64_t r = 0; r < mr; ++r) offset[r] = r * ld;
     Tile<T> tile{};
@@ -262,6 +340,7 @@ struct Recurrent {
       for (int64_t i = 0; i < t.m; i += mr) {
         tile.a = t.a + i * count + k0 * mr;
         tile.c = c + i * ld, tile.m = int(min64(mr, t.m - i));
+        between();
         f(tile);
       }
     }
@@ -285,20 +364,27 @@ struct Recurrent {
     pack_rows_of(t, [&](int64_t r) { return t.z + r * units; });
   }
 
-  // The forward pass: at every step, f(at, z), then h(at) for vectors of units, where z[gate * NR]
-  // is h W. Two loops: what h computes waits for all of f, and a processor looks ahead over a few
-  // iterations only.
+  // Calls of the register kernel in a product of `count` terms of k.
+  int64_t calls(const Task& t, int64_t count) const {
+    return ceil_div(t.m, mr) * ceil_div(count, kc);
+  }
+
+  // The forward pass: at every step, f(at, z), then h(at, z) for vectors of units, where
+  // z[gate * NR] is h W at first. Two loops: what h computes waits for all of f, and a processor
+  // looks ahead over a few iterations only. `ahead`: what f and h use.
   template <class F, class H>
-  void each_gate(const T* w, const T* first, const T* hs, const T* drop, void* scratch, const F& f,
-                 const H& h) const {
+  void each_gate(const T* w, const T* first, const T* hs, const T* drop, void* scratch,
+                 const Sequences& ahead, const F& f, const H& h) const {
     run(w, false, static_cast<T*>(scratch), [&](const Task& t) {
       const int64_t ld = gates * kNr;
       for (int64_t s = 0; s < steps; ++s) {
         pack_states(t, first, hs, drop, s);
         for (int64_t b = 0; b < blocks; ++b) {
           const int64_t u = b * kNr, n = min64(kNr, units - u);
+          const bool last = b + 1 == blocks;
+          Fetch next = fetch(t, ahead, s + last, last ? 0 : b + 1, gates * calls(t, k));
           for (int64_t g = 0; g < gates; ++g)
-            multiply(t, b * gates + g, n, t.z + g * kNr, ld, false);
+            multiply(t, b * gates + g, n, t.z + g * kNr, ld, false, 0, k, next);
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
             each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
@@ -308,7 +394,7 @@ struct Recurrent {
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
             each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              h(At{s, t.row + r, row, u + i, count});
+              h(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
             });
           }
         }
@@ -317,30 +403,36 @@ struct Recurrent {
   }
 
   // dh of a block of units += the packed rows times W^T (times drop); the sum as in `multiply`.
+  template <class Between>
   HB_INLINE void add_product(const Task& t, int64_t b, T* dh, const T* drop, int64_t from,
-                             int64_t count) const {
+                             int64_t count, Between&& between) const {
     const int64_t n = min64(kNr, units - b * kNr), at = t.row * units + b * kNr;
-    if (!drop) return multiply(t, b, n, dh + at, units, true, from, count);
-    multiply(t, b, n, t.z, kNr, false, from, count);
+    if (!drop) return multiply(t, b, n, dh + at, units, true, from, count, between);
+    multiply(t, b, n, t.z, kNr, false, from, count, between);
     for (int64_t r = 0; r < t.m; ++r)
       for (int64_t u = 0; u < n; ++u)
         dh[at + r * units + u] += t.z[r * kNr + u] * drop[at + r * units + u];
   }
 
   // The backward pass: at every step from the last, f(at) for vectors of units writes dz into `dz`
-  // and the part of dh that does not pass through W into `dh`; then dh += dz W^T.
+  // and the part of dh that does not pass through W into `dh`; then dh += dz W^T. `ahead`: what f
+  // uses.
   template <class F>
   void each_step_back(const T* w, const T* dz, T* dh, const T* drop, void* scratch,
-                      const F& f) const {
+                      const Sequences& ahead, const F& f) const {
     run(w, true, static_cast<T*>(scratch), [&](const Task& t) {
       for (int64_t s = steps - 1; s >= 0; --s) {
-        for (int64_t r = t.row; r < t.row + t.m; ++r) {
-          const int64_t row = row_of(s, r);
-          each_vector<T>(units, [&](int64_t u, int64_t count)
-                                    __attribute__((always_inline)) { f(At{s, r, row, u, count}); });
+        for (int64_t i = 0; i < t.m; i += mr) {
+          for (int64_t r = t.row + i; r < t.row + min64(i + mr, t.m); ++r) {
+            const int64_t row = row_of(s, r);
+            each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
+              f(At{s, r, row, u, count});
+            });
+          }
+          pack_tile_of(t, i, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; }, k);
         }
-        pack_rows_of(t, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; });
-        for (int64_t b = 0; b < blocks; ++b) add_product(t, b, dh, drop, 0, k);
+        for (int64_t b = 0; b < blocks; ++b)
+          add_product(t, b, dh, drop, 0, k, fetch(t, ahead, s - 1, b, calls(t, k)));
       }
     });
   }
@@ -369,8 +461,10 @@ struct SimpleSequence : Recurrent<T> {
     T* hs = output<T>(call, 0);
     const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(x, units), ahead.add(hs, units);
     this->each_gate(
-        input<T>(call, 2), h0, hs, this->drop(call), call.scratch,
+        input<T>(call, 2), h0, hs, this->drop(call), call.scratch, ahead,
         [&](const At& at, const T* z) __attribute__((always_inline)) {
           const int64_t to = at.row * units + at.u;
           const T* old = this->before(h0, hs, at.step, at.r) + at.u;
@@ -378,7 +472,7 @@ struct SimpleSequence : Recurrent<T> {
                                         : fn.state(load(z) + load_n(x + to, at.count, T(0)));
           store_n(hs + to, h, at.count);
         },
-        [&](const At&) {});
+        [&](const At&, const T*) {});
   }
 };
 
@@ -397,7 +491,9 @@ struct SimpleSequenceGrad : Recurrent<T> {
     const auto held = this->held(call);
     memset(dh_carry, 0, size_t(this->batch * units) * sizeof(T));
     typedef typename Recurrent<T>::At At;
-    this->each_step_back(input<T>(call, 1), dz, dh_carry, this->drop(call), call.scratch,
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(hs, units), ahead.add(dhs, units), ahead.add(dz, units);
+    this->each_step_back(input<T>(call, 1), dz, dh_carry, this->drop(call), call.scratch, ahead,
                          [&](const At& at) __attribute__((always_inline)) {
                            const int64_t i = at.row * units + at.u;
                            T* hr = dh_carry + at.r * units + at.u;
@@ -426,24 +522,26 @@ struct LstmSequence : Recurrent<T> {
     T *hs = output<T>(call, 0), *cs = output<T>(call, 1), *gates = output<T>(call, 2);
     const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(x, 4 * units, 4, units), ahead.add(hs, units), ahead.add(cs, units);
+    if (gates != x) ahead.add(gates, 4 * units, 4, units);
     this->each_gate(
-        input<T>(call, 3), h0, hs, this->drop(call), call.scratch,
-        [&](const At& at, const T* z) __attribute__((always_inline)) {
+        input<T>(call, 3), h0, hs, this->drop(call), call.scratch, ahead,
+        [&](const At& at, T* z) __attribute__((always_inline)) {
           const T* xr = x + at.row * 4 * units + at.u;
           T* gr = gates + at.row * 4 * units + at.u;
-          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
-            return load(z + g * kNr) + load_n(xr + g * units, at.count, T(0));
-          };
-          store_n(gr, fn.gate(gate(0)), at.count);
-          store_n(gr + units, fn.gate(gate(1)), at.count);
-          store_n(gr + 2 * units, fn.state(gate(2)), at.count);
-          store_n(gr + 3 * units, fn.gate(gate(3)), at.count);
+          Vec<T> v[4];
+          for (int g = 0; g < 4; ++g)
+            v[g] = load(z + g * kNr) + load_n(xr + g * units, at.count, T(0));
+          for (int g = 0; g < 4; ++g) {
+            v[g] = g == 2 ? fn.state(v[g]) : fn.gate(v[g]);
+            store(z + g * kNr, v[g]);
+            store_n(gr + g * units, v[g], at.count);
+          }
         },
-        [&](const At& at) __attribute__((always_inline)) {
-          const T* gr = gates + at.row * 4 * units + at.u;
-          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
-            return load_n(gr + g * units, at.count, T(0));
-          };
+        [&](const At& at, const T* z) __attribute__((always_inline)) {
+          const auto gate = [&](int64_t g)
+                                __attribute__((always_inline)) { return load(z + g * kNr); };
           const int64_t to = at.row * units + at.u;
           const Vec<T> old = load_n(this->before(c0, cs, at.step, at.r) + at.u, at.count, T(0));
           if (held(at.row)) {
@@ -479,7 +577,11 @@ struct LstmSequenceGrad : Recurrent<T> {
     memset(dh_carry, 0, size_t(states) * sizeof(T));
     memset(dc_carry, 0, size_t(states) * sizeof(T));
     typedef typename Recurrent<T>::At At;
-    this->each_step_back(input<T>(call, 3), dz, dh_carry, this->drop(call), call.scratch,
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(gates, 4 * units, 4, units), ahead.add(cs, units), ahead.add(dhs, units);
+    ahead.add(dcs, units);
+    if (dz != gates) ahead.add(dz, 4 * units, 4, units);
+    this->each_step_back(input<T>(call, 3), dz, dh_carry, this->drop(call), call.scratch, ahead,
                          [&](const At& p) __attribute__((always_inline)) {
                            const int64_t count = p.count;
                            const auto in = [&](const T* from) __attribute__((always_inline)) {
@@ -528,27 +630,26 @@ struct GruSequence : Recurrent<T> {
     T *hs = output<T>(call, 0), *parts = output<T>(call, 1);
     const auto held = this->held(call);
     typedef typename Recurrent<T>::At At;
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(x, 3 * units, 3, units), ahead.add(hs, units), ahead.add(parts, 4 * units, 4, units);
     this->each_gate(
-        input<T>(call, 2), h0, hs, this->drop(call), call.scratch,
-        [&](const At& at, const T* inner) __attribute__((always_inline)) {
+        input<T>(call, 2), h0, hs, this->drop(call), call.scratch, ahead,
+        [&](const At& at, T* inner) __attribute__((always_inline)) {
           const T *xr = x + at.row * 3 * units + at.u, *br = bias + at.u;
           T* pr = parts + at.row * 4 * units + at.u;
-          const auto product = [&](int64_t g) __attribute__((always_inline)) {
-            return load(inner + g * kNr) + load_n(br + g * units, at.count, T(0));
-          };
-          const auto given = [&](int64_t g) __attribute__((always_inline)) {
-            return load_n(xr + g * units, at.count, T(0));
-          };
-          store_n(pr, fn.gate(given(0) + product(0)), at.count);
-          store_n(pr + units, fn.gate(given(1) + product(1)), at.count);
-          store_n(pr + 3 * units, product(2), at.count);
+          for (int g = 0; g < 3; ++g) {
+            Vec<T> v = load(inner + g * kNr) + load_n(br + g * units, at.count, T(0));
+            if (g < 2) v = fn.gate(load_n(xr + g * units, at.count, T(0)) + v);
+            store(inner + g * kNr, v);
+            store_n(pr + (g < 2 ? g : 3) * units, v, at.count);
+          }
         },
-        [&](const At& at) __attribute__((always_inline)) {
+        [&](const At& at, const T* part) __attribute__((always_inline)) {
           const auto in = [&](const T* p) __attribute__((always_inline)) {
             return load_n(p + at.u, at.count, T(0));
           };
           T* pr = parts + at.row * 4 * units;
-          const Vec<T> z = in(pr), r = in(pr + units), h_n = in(pr + 3 * units);
+          const Vec<T> z = load(part), r = load(part + kNr), h_n = load(part + 2 * kNr);
           const Vec<T> n = fn.state(in(x + (at.row * 3 + 2) * units) + r * h_n);
           store_n(pr + 2 * units + at.u, n, at.count);
           const Vec<T> old = in(this->before(h0, hs, at.step, at.r));
@@ -575,7 +676,9 @@ struct GruSequenceGrad : Recurrent<T> {
     const auto held = this->held(call);
     memset(dh_carry, 0, size_t(this->batch * units) * sizeof(T));
     typedef typename Recurrent<T>::At At;
-    this->each_step_back(input<T>(call, 3), inner, dh_carry, this->drop(call), call.scratch,
+    typename Recurrent<T>::Sequences ahead;
+    ahead.add(parts, 4 * units, 4, units), ahead.add(hs, units), ahead.add(dhs, units);
+    this->each_step_back(input<T>(call, 3), inner, dh_carry, this->drop(call), call.scratch, ahead,
                          [&](const At& p) __attribute__((always_inline)) {
                            const int64_t count = p.count;
                            const auto in = [&](const T* from) __attribute__((always_inline)) {
@@ -731,7 +834,7 @@ struct GruBeforeSequenceGrad : Recurrent<T> {
                 units);
             for (int64_t b = 0; b < blocks; ++b) {
               const int64_t width = min64(kNr, units - b * kNr);
-              this->multiply(t, b, width, t.z, kNr, false, 2 * units, units);
+              this->multiply(t, b, width, t.z, kNr, false, 2 * units, units, [] {});
               for (int64_t i = 0; i < t.m; ++i) {
                 const int64_t r = t.row + i, row = this->row_of(s, r);
                 const T *pr = parts + row * 4 * units, *old = this->before(h0, hs, s, r);
@@ -751,7 +854,8 @@ struct GruBeforeSequenceGrad : Recurrent<T> {
             this->pack_rows_of(
                 t, [&](int64_t r) { return dx + this->row_of(s, t.row + r) * 3 * units; },
                 2 * units);
-            for (int64_t b = 0; b < blocks; ++b) this->add_product(t, b, carry, drop, 0, 2 * units);
+            for (int64_t b = 0; b < blocks; ++b)
+              this->add_product(t, b, carry, drop, 0, 2 * units, [] {});
           }
         });
   }
@@ -764,7 +868,10 @@ struct GruBeforeSequenceGrad : Recurrent<T> {
   HB_CPU_KERNEL(op, Type##F64, ::hb::kF64)
 HB_RECURRENT(simple_sequence, SimpleSequence)
 HB_RECURRENT(simple_sequence_grad, SimpleSequenceGrad)
-HB_RECURRENT(lstm_sequence, LstmSequence)
+typedef LstmSequence<float> LstmSequenceF32;  // the gates may lie where the projected inputs were
+typedef LstmSequence<double> LstmSequenceF64;
+HB_CPU_KERNEL_IF(lstm_sequence, LstmSequenceF32, ::hb::kF32, ~0u, nullptr)
+HB_CPU_KERNEL_IF(lstm_sequence, LstmSequenceF64, ::hb::kF64, ~0u, nullptr)
 typedef LstmSequenceGrad<float> LstmSequenceGradF32;  // dz may lie where the gates were
 typedef LstmSequenceGrad<double> LstmSequenceGradF64;
 HB_CPU_KERNEL_INPLACE(lstm_sequence_grad, LstmSequenceGradF32, ::hb::kF32)
