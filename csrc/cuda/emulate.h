@@ -149,6 +149,20 @@ inline float __int_as_float(int bits) {
   return x;
 }
 
+// Code that is loaded at run time (emulate_library.cc): after kEmulatedCode a library for the
+// processor, which has a function `<kernel>_emulated` of (argument, Position) and a number
+// `<kernel>_bytes`, the size of the argument.
+typedef struct CUlib_st* cudaLibrary_t;
+typedef struct CUkern_st* cudaKernel_t;
+typedef int cudaJitOption, cudaLibraryOption;
+constexpr char kEmulatedCode[8] = {'e', 'm', 'u', 'l', 'a', 't', 'e', 'd'};  // then its size
+cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJitOption*, void**,
+                                unsigned, cudaLibraryOption*, void**, unsigned);
+cudaError_t cudaLibraryGetKernel(cudaKernel_t* kernel, cudaLibrary_t library, const char* name);
+cudaError_t cudaLibraryUnload(cudaLibrary_t library);
+cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                             size_t shared_bytes, cudaStream_t stream);
+
 namespace hb::cuda {
 
 template <class... P, class... A>

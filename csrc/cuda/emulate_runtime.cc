@@ -268,6 +268,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     NAME(cudaErrorInsufficientDriver)
     NAME(cudaErrorNoDevice)
     NAME(cudaErrorInvalidDevice)
+    NAME(cudaErrorInvalidKernelImage)
     NAME(cudaErrorInvalidResourceHandle)
     NAME(cudaErrorNotReady)
     NAME(cudaErrorStreamCaptureUnsupported)

@@ -1,18 +1,23 @@
 // Element-wise clusters on CUDA: one pass over memory, whatever the number of operations.
 //
-// This is the pre-built form: every thread interprets the cluster for its element, with all values
-// in local memory (L1). It serves every cluster without a compiler on the machine. The lists of
-// functions below are also what one that generates source from a cluster has to cover.
+// Where NVRTC is found, a cluster is compiled as its kernel is made (elementwise_source.cu,
+// cuda/jit.h). The pre-built form serves small tensors and machines without it: every thread
+// interprets the cluster for its element, with all values in local memory (L1). Both have the same
+// bits: neither joins multiplications and additions.
 //
 // The contract is that of elementwise.cc: attributes fns, arity, args, dtypes, outs; operands
 // broadcast to the shape of the outputs; float16 and bfloat16 are computed in float32, short
 // integers in int32. Not here: erfinv, digamma, i0, i1 (such a cluster runs on the CPU).
-#include "cuda/kernel.cuh"
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/jit.h"
+#include "ops/elementwise_cluster.cuh"
+#include "ops/gemm_mma.cuh"
 
 namespace hb::cuda {
 namespace {
 
-enum class Kind : uint8_t { U8, I32, I64, U64, F32, F64 };
 union Register {
   uint8_t u8;
   int32_t i32;
@@ -20,310 +25,6 @@ union Register {
   uint64_t u64;
   float f32;
   double f64;
-};
-
-template <class T>
-struct Unsigned {
-  typedef uint64_t type;
-};
-template <>
-struct Unsigned<int32_t> {
-  typedef uint32_t type;
-};
-
-// ---------------------------------------------------------------------- functions
-
-template <class T>
-__device__ T pick_max(T a, T b) {  // NaN wins
-  return a > b || a != a ? a : b;
-}
-template <class T>
-__device__ T pick_min(T a, T b) {
-  return a < b || a != a ? a : b;
-}
-template <class T>
-__device__ T sign_of(T a) {
-  return a > T(0) ? T(1) : a < T(0) ? T(-1) : a;
-}
-template <class T>
-__device__ T remainder_of(T a, T b) {  // with the sign of the divisor
-  const T r = fmod(a, b);
-  if (r == T(0)) return copysign(T(0), b);
-  return (r < T(0)) != (b < T(0)) ? r + b : r;
-}
-template <class T>
-__device__ T quotient_of(T a, T b) {  // rounded down
-  if (b == T(0)) return a / b;
-  const T r = fmod(a, b);
-  T q = (a - r) / b;
-  if (r != T(0) && (r < T(0)) != (b < T(0))) q -= T(1);
-  if (q == T(0)) return copysign(T(0), a / b);
-  const T down = floor(q);
-  return q - down > T(0.5) ? down + T(1) : down;
-}
-template <class T>
-__device__ T log_of_sum(T a, T b) {  // log(e^a + e^b)
-  if (a == b) return a + T(0.69314718055994530942);
-  return pick_max(a, b) + log1p(exp(-fabs(a - b)));
-}
-template <class T>
-__device__ T gelu_of(T a) {        // a Phi(a)
-  if (a < T(-40)) return T(-0.0);  // not -inf * 0
-  return T(0.5) * a * erfc(-a * T(0.70710678118654752440));
-}
-template <class T>
-__device__ T gelu_slope_of(T a) {
-  const T density = T(0.39894228040143267794) * exp(T(-0.5) * a * a);
-  const T below = T(0.5) * erfc(-a * T(0.70710678118654752440));
-  return density == T(0) ? below : below + a * density;
-}
-template <class T>
-__device__ T gelu_tanh_exponent(T a) {
-  return T(1.5957691216057308) * (a + T(0.044715) * (a * a * a));
-}
-template <class T>
-__device__ T gelu_tanh_of(T a) {
-  return a < T(-40) ? T(-0.0) : a / (T(1) + exp(-gelu_tanh_exponent(a)));
-}
-template <class T>
-__device__ T gelu_tanh_slope_of(T a) {
-  if (fabs(a) > T(30)) return a > T(0) ? T(1) : T(0);
-  const T s = T(1) / (T(1) + exp(-gelu_tanh_exponent(a)));
-  const T steep = T(1.5957691216057308) * (T(1) + T(3 * 0.044715) * (a * a));
-  return s + a * s * (T(1) - s) * steep;
-}
-template <class T>
-__device__ T step_of(T a, T b) {
-  return a != a ? a : a == T(0) ? b : a > T(0) ? T(1) : T(0);
-}
-
-template <class T>
-__device__ T int_mod(T a, T b) {  // with the sign of the dividend; by zero: 0, as NumPy
-  return b == T(0) || (T(-1) < T(0) && b == T(-1)) ? T(0) : T(a % b);
-}
-template <class T>
-__device__ T int_floor_mod(T a, T b) {
-  const T r = int_mod(a, b);
-  return r != T(0) && (r < T(0)) != (b < T(0)) ? T(r + b) : r;
-}
-template <class T>
-__device__ T int_floor_div(T a, T b) {
-  if (b == T(0)) return T(0);
-  if (T(-1) < T(0) && b == T(-1)) return T(typename Unsigned<T>::type(0) - a);
-  const T q = a / b;
-  return q * b != a && (a < T(0)) != (b < T(0)) ? T(q - 1) : q;
-}
-template <class T>
-__device__ T int_power(T base, T exponent) {
-  typedef typename Unsigned<T>::type U;
-  if (T(-1) < T(0) && exponent < T(0)) {
-    if (base == T(1)) return T(1);
-    return base == T(-1) ? (exponent & 1 ? T(-1) : T(1)) : T(0);
-  }
-  U y = 1, b = U(base);
-  for (U e = U(exponent); e != 0; e >>= 1, b *= b)
-    if (e & 1) y *= b;
-  return T(y);
-}
-template <class T>
-__device__ typename Unsigned<T>::type size_of(T a) {
-  typedef typename Unsigned<T>::type U;
-  return a < T(0) ? U(0) - U(a) : U(a);
-}
-template <class T>
-__device__ T int_gcd(T a, T b) {
-  auto x = size_of(a), y = size_of(b);
-  while (y != 0) {
-    const auto r = x % y;
-    x = y;
-    y = r;
-  }
-  return T(x);
-}
-template <class T>
-__device__ T int_lcm(T a, T b) {
-  const auto g = size_of(int_gcd(a, b));
-  return g == 0 ? T(0) : T(size_of(a) / g * size_of(b));
-}
-template <class T>
-__device__ T shift_up(T a, T b) {
-  typedef typename Unsigned<T>::type U;
-  return U(b) < sizeof(T) * 8 ? T(U(a) << U(b)) : T(0);
-}
-template <class T>
-__device__ T shift_down(T a, T b) {
-  typedef typename Unsigned<T>::type U;
-  return U(b) < sizeof(T) * 8 ? T(a >> U(b)) : (a < T(0) ? T(-1) : T(0));
-}
-
-// Function, number of operands, value for operands a and b of type T (U: unsigned, it wraps).
-#define HB_COMPARISONS(F)                      \
-  F(equal, 2, a == b)                          \
-  F(not_equal, 2, a != b)                      \
-  F(less, 2, a < b)                            \
-  F(less_equal, 2, a <= b)                     \
-  F(greater, 2, a > b)                         \
-  F(greater_equal, 2, a >= b)                  \
-  F(logical_and, 2, (a != T(0)) & (b != T(0))) \
-  F(logical_or, 2, (a != T(0)) | (b != T(0)))  \
-  F(logical_xor, 2, (a != T(0)) ^ (b != T(0))) \
-  F(logical_not, 1, a == T(0))
-#define HB_FLOAT_TESTS(F)               \
-  F(isnan, 1, a != a)                   \
-  F(isinf, 1, fabs(a) == T(HUGE_VAL))   \
-  F(isfinite, 1, fabs(a) < T(HUGE_VAL)) \
-  F(signbit, 1, copysign(T(1), a) < T(0))
-#define HB_FLOAT_FUNCTIONS(F)                  \
-  F(add, 2, a + b)                             \
-  F(subtract, 2, a - b)                        \
-  F(multiply, 2, a* b)                         \
-  F(divide, 2, a / b)                          \
-  F(maximum, 2, pick_max(a, b))                \
-  F(minimum, 2, pick_min(a, b))                \
-  F(heaviside, 2, step_of(a, b))               \
-  F(negative, 1, -a)                           \
-  F(abs, 1, fabs(a))                           \
-  F(sign, 1, sign_of(a))                       \
-  F(square, 1, a* a)                           \
-  F(sqrt, 1, sqrt(a))                          \
-  F(rsqrt, 1, T(1) / sqrt(a))                  \
-  F(reciprocal, 1, T(1) / a)                   \
-  F(floor, 1, floor(a))                        \
-  F(ceil, 1, ceil(a))                          \
-  F(trunc, 1, trunc(a))                        \
-  F(round, 1, rint(a))                         \
-  F(exp, 1, exp(a))                            \
-  F(expm1, 1, expm1(a))                        \
-  F(log, 1, log(a))                            \
-  F(log2, 1, log2(a))                          \
-  F(log1p, 1, log1p(a))                        \
-  F(tanh, 1, tanh(a))                          \
-  F(sigmoid, 1, T(1) / (T(1) + exp(-a)))       \
-  F(logaddexp, 2, log_of_sum(a, b))            \
-  F(gelu, 1, gelu_of(a))                       \
-  F(gelu_slope, 1, gelu_slope_of(a))           \
-  F(gelu_tanh, 1, gelu_tanh_of(a))             \
-  F(gelu_tanh_slope, 1, gelu_tanh_slope_of(a)) \
-  F(sin, 1, sin(a))                            \
-  F(cos, 1, cos(a))                            \
-  F(erf, 1, erf(a))                            \
-  F(tan, 1, tan(a))                            \
-  F(arcsin, 1, asin(a))                        \
-  F(arccos, 1, acos(a))                        \
-  F(arctan, 1, atan(a))                        \
-  F(sinh, 1, sinh(a))                          \
-  F(cosh, 1, cosh(a))                          \
-  F(arcsinh, 1, asinh(a))                      \
-  F(arccosh, 1, acosh(a))                      \
-  F(arctanh, 1, atanh(a))                      \
-  F(erfc, 1, erfc(a))                          \
-  F(exp2, 1, exp2(a))                          \
-  F(log10, 1, log10(a))                        \
-  F(cbrt, 1, cbrt(a))                          \
-  F(lgamma, 1, lgamma(a))                      \
-  F(power, 2, pow(a, b))                       \
-  F(arctan2, 2, atan2(a, b))                   \
-  F(hypot, 2, hypot(a, b))                     \
-  F(nextafter, 2, nextafter(a, b))             \
-  F(fmod, 2, fmod(a, b))                       \
-  F(mod, 2, remainder_of(a, b))                \
-  F(floor_divide, 2, quotient_of(a, b))        \
-  F(copy, 1, a)                                \
-  F(broadcast_to, 1, a)
-#define HB_INT_TESTS(F) F(signbit, 1, a < T(0))
-#define HB_INT_FUNCTIONS(F)                          \
-  F(add, 2, U(a) + U(b))                             \
-  F(subtract, 2, U(a) - U(b))                        \
-  F(multiply, 2, U(a) * U(b))                        \
-  F(negative, 1, U(0) - U(a))                        \
-  F(square, 1, U(a) * U(a))                          \
-  F(maximum, 2, a > b ? a : b)                       \
-  F(minimum, 2, a < b ? a : b)                       \
-  F(bitwise_and, 2, a& b)                            \
-  F(bitwise_or, 2, a | b)                            \
-  F(bitwise_xor, 2, a ^ b)                           \
-  F(bitwise_not, 1, ~a)                              \
-  F(abs, 1, size_of(a))                              \
-  F(sign, 1, a > T(0) ? 1 : a < T(0) ? T(-1) : T(0)) \
-  F(floor_divide, 2, int_floor_div(a, b))            \
-  F(mod, 2, int_floor_mod(a, b))                     \
-  F(fmod, 2, int_mod(a, b))                          \
-  F(power, 2, int_power(a, b))                       \
-  F(gcd, 2, int_gcd(a, b))                           \
-  F(lcm, 2, int_lcm(a, b))                           \
-  F(left_shift, 2, shift_up(a, b))                   \
-  F(right_shift, 2, shift_down(a, b))                \
-  F(copy, 1, a)                                      \
-  F(broadcast_to, 1, a)
-// Booleans: a sum is "or", a product "and".
-#define HB_BOOL_FUNCTIONS(F) \
-  F(add, 2, a | b)           \
-  F(maximum, 2, a | b)       \
-  F(bitwise_or, 2, a | b)    \
-  F(multiply, 2, a& b)       \
-  F(minimum, 2, a& b)        \
-  F(bitwise_and, 2, a& b)    \
-  F(bitwise_xor, 2, a ^ b)   \
-  F(bitwise_not, 1, a ^ 1)   \
-  F(abs, 1, a)               \
-  F(sign, 1, a)              \
-  F(square, 1, a)            \
-  F(copy, 1, a)              \
-  F(broadcast_to, 1, a)
-
-enum Function : uint8_t {
-#define F(name, n, value) kCompare_##name,
-  HB_COMPARISONS(F)
-#undef F
-#define F(name, n, value) kFloatTest_##name,
-      HB_FLOAT_TESTS(F)
-#undef F
-#define F(name, n, value) kIntTest_##name,
-          HB_INT_TESTS(F)
-#undef F
-#define F(name, n, value) kFloat_##name,
-              HB_FLOAT_FUNCTIONS(F)
-#undef F
-#define F(name, n, value) kInt_##name,
-                  HB_INT_FUNCTIONS(F)
-#undef F
-#define F(name, n, value) kBool_##name,
-                      HB_BOOL_FUNCTIONS(F)
-#undef F
-                          kWhere,
-  kCast,
-  kUnknown
-};
-
-// What a function is, and whether its result is a truth value.
-struct FunctionInfo {
-  const char* name;
-  int arity;
-  Function function;
-  bool test;
-  bool floats, ints, bools;
-};
-const FunctionInfo kFunctions[] = {
-#define F(name, n, value) {#name, n, kCompare_##name, true, true, true, true},
-    HB_COMPARISONS(F)
-#undef F
-#define F(name, n, value) {#name, n, kFloatTest_##name, true, true, false, false},
-        HB_FLOAT_TESTS(F)
-#undef F
-#define F(name, n, value) {#name, n, kIntTest_##name, true, false, true, false},
-            HB_INT_TESTS(F)
-#undef F
-#define F(name, n, value) {#name, n, kFloat_##name, false, true, false, false},
-                HB_FLOAT_FUNCTIONS(F)
-#undef F
-#define F(name, n, value) {#name, n, kInt_##name, false, false, true, false},
-                    HB_INT_FUNCTIONS(F)
-#undef F
-#define F(name, n, value) {#name, n, kBool_##name, false, false, false, true},
-                        HB_BOOL_FUNCTIONS(F)
-#undef F
-                            {"where", 3, kWhere, false, true, true, true},
-    {"cast", 1, kCast, false, true, true, true},
 };
 
 template <class T>
@@ -383,33 +84,6 @@ __device__ uint8_t apply_bool(int f, uint8_t a, uint8_t b) {
 }
 
 // ---------------------------------------------------------------------- the program of a cluster
-
-constexpr int kMaxInputs = 24, kMaxOutputs = 24, kMaxSteps = 64, kMaxAxes = 6;
-
-struct Operand {
-  const void* data;
-  DType dtype;
-  uint8_t axes;  // 0: dense; else merged axes, innermost first; stride 0 repeats
-  int64_t size[kMaxAxes], stride[kMaxAxes];
-};
-struct Step {
-  Function function;
-  Kind type, result;  // of the last operand, of the result
-  DType wrap;         // the logical dtype of the result
-  uint8_t args[3];
-};
-struct Result {
-  void* data;
-  DType dtype;
-  uint8_t value;
-};
-struct Cluster {
-  int64_t total;
-  int num_inputs, num_steps, num_outputs;
-  Operand inputs[kMaxInputs];
-  Step steps[kMaxSteps];
-  Result outputs[kMaxOutputs];
-};
 
 template <class T>
 __device__ T& part(Register& r);
@@ -537,33 +211,28 @@ __device__ void wrap(Register& r, DType dtype, bool cast) {
   }
 }
 
-template <class To, class From>
-__device__ To convert(From x) {
-  return To(x);
-}
 template <class From>
 __device__ Register cast_to(Kind to, From x) {
   Register r;
   r.u64 = 0;
   switch (to) {
     case Kind::U8:
-      r.u8 = x != From(0);
+      r.u8 = Cast<uint8_t>::of(x);
       break;
     case Kind::I32:
-      // by way of 64 bits: what does not fit wraps, as on the processor
-      r.i32 = int32_t(int64_t(x));
+      r.i32 = Cast<int32_t>::of(x);
       break;
     case Kind::I64:
-      r.i64 = int64_t(x);
+      r.i64 = Cast<int64_t>::of(x);
       break;
-    case Kind::U64:  // a negative float wraps
-      r.u64 = x < From(0) ? uint64_t(int64_t(x)) : uint64_t(x);
+    case Kind::U64:
+      r.u64 = Cast<uint64_t>::of(x);
       break;
     case Kind::F32:
-      r.f32 = float(x);
+      r.f32 = Cast<float>::of(x);
       break;
     case Kind::F64:
-      r.f64 = double(x);
+      r.f64 = Cast<double>::of(x);
       break;
   }
   return r;
@@ -600,7 +269,7 @@ __global__ void __launch_bounds__(kThreads) interpret(const Cluster c) {
   HB_EACH(i, c.total) {
     Register values[kMaxInputs + kMaxSteps];
     for (int k = 0; k < c.num_inputs; ++k) {
-      const Operand& x = c.inputs[k];
+      const ClusterOperand& x = c.inputs[k];
       int64_t at = i;
       if (x.axes > 0) {
         int64_t rest = i;
@@ -644,26 +313,6 @@ __global__ void __launch_bounds__(kThreads) interpret(const Cluster c) {
 
 // ---------------------------------------------------------------------- host
 
-Kind kind_of(DType t) {
-  switch (t) {
-    case DType::Bool:
-      return Kind::U8;
-    case DType::U32:
-    case DType::I64:
-      return Kind::I64;
-    case DType::U64:
-      return Kind::U64;
-    case DType::F16:
-    case DType::BF16:
-    case DType::F32:
-      return Kind::F32;
-    case DType::F64:
-      return Kind::F64;
-    default:
-      return Kind::I32;
-  }
-}
-
 DType dtype_named(const char* name) {
   for (int i = 0; i < kNumDTypes; ++i)
     if (strcmp(dtype_name(DType(i)), name) == 0) return DType(i);
@@ -680,7 +329,7 @@ const FunctionInfo* find_function(const char* name, Kind type) {
 
 // Strides of an operand over the shape of the result, neighbouring axes merged where one step
 // covers both. False if there are too many axes.
-bool describe(const TensorSpec& in, const TensorSpec& out, Operand* x) {
+bool describe(const TensorSpec& in, const TensorSpec& out, ClusterOperand* x) {
   x->dtype = in.dtype;
   x->axes = 0;
   if (num_elements(in) == num_elements(out)) return true;
@@ -744,22 +393,48 @@ bool translate(const Prepare& p, Cluster* c) {
   return true;
 }
 
-struct Elementwise {
-  Cluster cluster;
+class Elementwise {
+ public:
   explicit Elementwise(Prepare& p) {
-    if (!translate(p, &cluster)) fail("no CUDA kernel for this cluster");
+    if (!translate(p, &cluster_)) fail("no CUDA kernel for this cluster");
+    if (!compiles(cluster_.total)) return;
+    source_ = source_of(cluster_);
+    compiled_ = compile(source_.text, kClusterKernel, architecture());
+    source_.text.clear();
   }
   static bool supports(const Prepare& p) {
     Cluster c;
     return translate(p, &c);
   }
   void run(const Call& call) const {
-    if (cluster.total == 0) return;
-    Cluster c = cluster;
+    if (cluster_.total == 0) return;
+    Cluster c = cluster_;
     for (int i = 0; i < c.num_inputs; ++i) c.inputs[i].data = call.inputs[i];
     for (int i = 0; i < c.num_outputs; ++i) c.outputs[i].data = call.outputs[i];
-    launch(blocks_for(c.total), dim3(kThreads), call.stream, interpret, c);
+    if (!compiled_) {
+      launch(blocks_for(c.total), dim3(kThreads), call.stream, interpret, c);
+      return;
+    }
+    int64_t words[kMaxArguments];
+    const int64_t threads = arguments_of(c, source_, words);
+    compiled_->launch(blocks_for(threads), dim3(kThreads), call.stream, words);
   }
+
+ private:
+  // Compiling costs more than a small tensor gains; HORNBEAM_CUDA_COMPILE=all: nevertheless; 0:
+  // never.
+  static bool compiles(int64_t total) {
+    const char* choice = getenv("HORNBEAM_CUDA_COMPILE");
+    if (!choice || !*choice) return total >= 2048;
+    if (strcmp(choice, "0") == 0) return false;
+    if (strcmp(choice, "all") != 0)
+      fail("HORNBEAM_CUDA_COMPILE: expected 0 or all, got %s", choice);
+    return total > 0;
+  }
+
+  Cluster cluster_;
+  ClusterSource source_;
+  std::shared_ptr<const CompiledKernel> compiled_;  // null: interpreted
 };
 // A thread reads its element of every input before it writes: outputs may lie over inputs.
 HB_CUDA_KERNEL_IF(elementwise, Elementwise, kAllDTypes, 0xFFFFFFFFu, Elementwise::supports)

@@ -78,6 +78,8 @@ def cuda(emulated, monkeypatch):
     monkeypatch.setattr(devices, "in_use", False)
     if not backend.list_devices("cuda"):
         monkeypatch.setenv("HORNBEAM_CUDA_EMULATED", str(emulated))
+        if "HORNBEAM_CUDA_COMPILE" not in os.environ:  # an NVRTC found here is for no such device
+            monkeypatch.setenv("HORNBEAM_CUDA_COMPILE", "0")
         devices._load_cuda.cache_clear()
         assert devices._load_cuda() == ""
     return "cuda:0"
