@@ -117,7 +117,6 @@ def _is_open_norm(value, out, info) -> bool:
         and value is node.outputs[0]
         and _is_free(value, out, info)
         and not _has_relu(node)
-        and _on_cpu(node)
     )
 
 

@@ -54,6 +54,18 @@ __device__ __forceinline__ void mma(float, float* c, const uint32_t* a, const ui
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// c [16 x 8] += a [16 x 32] b [32 x 8] of int8: four numbers of k in a register
+__device__ __forceinline__ void mma(int8_t, uint32_t* c, const uint32_t* a, const uint32_t* b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Byte i of the result is byte (selector >> 4 i & 7) of x (0 to 3) and y (4 to 7).
+__device__ __forceinline__ uint32_t permute_bytes(uint32_t x, uint32_t y, uint32_t selector) {
+  return __byte_perm(x, y, selector);
+}
 // c [8 x 8] += a [8 x 4] b [4 x 8]: a (g, t), b (t, g), c (g, 2t) and (g, 2t + 1)
 __device__ __forceinline__ void mma(double, double* c, double a, double b) {
   asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
@@ -128,9 +140,15 @@ inline float toward_zero(double x) {
   return isinf(nearest) ? nearest : nextafterf(nearest, 0.0f);
 }
 
-template <class T>
-void mma(T kind, float* c, const uint32_t* a, const uint32_t* b) {
-  constexpr int kPair = sizeof(T) == 2 ? 2 : 1;  // numbers in a register
+inline int32_t number_of(int8_t, const uint32_t* r, int i) {
+  return reinterpret_cast<const int8_t*>(r)[i];
+}
+inline float from_sum(float, double sum) { return toward_zero(sum); }
+inline uint32_t from_sum(uint32_t, double sum) { return uint32_t(int64_t(sum)); }
+
+template <class T, class Sum>
+void mma(T kind, Sum* c, const uint32_t* a, const uint32_t* b) {
+  constexpr int kPair = 4 / sizeof(T);  // numbers in a register
   uint32_t mine[6];
   memcpy(mine, a, 16);
   memcpy(mine + 4, b, 8);
@@ -146,8 +164,14 @@ void mma(T kind, float* c, const uint32_t* a, const uint32_t* b) {
           sum += double(number_of(kind, x + half * 2 + lower, e)) *
                  double(number_of(kind, y + 4 + half, e));
       }
-    c[i] = toward_zero(sum);
+    c[i] = from_sum(c[i], sum);
   }
+}
+inline uint32_t permute_bytes(uint32_t x, uint32_t y, uint32_t selector) {
+  const uint64_t both = uint64_t(y) << 32 | x;
+  uint32_t r = 0;
+  for (int i = 0; i < 4; ++i) r |= uint32_t(both >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+  return r;
 }
 inline void mma(double, double* c, double a, double b) {
   const double mine[2] = {a, b};

@@ -1,16 +1,10 @@
 // What happens to a product on its way to memory, on CUDA: the formula of epilogue.h, one for
 // multiply-adds, mma.sync and wgmma, applied to sums in registers.
 #pragma once
-#include "cuda/kernel.cuh"
 #include "ops/epilogue_operands.h"
+#include "ops/pack.cuh"
 
 namespace hb::cuda {
-
-// Neighbours in memory, read and written as a whole.
-template <class T, int kCount>
-struct alignas(sizeof(T) * kCount) Pack {
-  T x[kCount];
-};
 
 // Reads what no thread writes while the kernel runs: such loads may be moved before stores.
 template <class T, int kCount>

@@ -17,7 +17,9 @@ constexpr int kStageBytes = (kRows + kN) * 128;
 template <int kN>
 constexpr int kHopperStages = kN == 256 ? 4 : 6;
 template <int kN>
-constexpr int kHopperShared = kHopperStages<kN> * (kStageBytes<kN> + 16);
+constexpr int kPartsAt = kHopperStages<kN> * (kStageBytes<kN> + 16);  // of the warps that multiply
+template <int kN>
+constexpr int kHopperShared = kPartsAt<kN> + kConsumers * 4 * kPartSums * 4;
 
 struct HopperProduct {
   MmaProduct p;
@@ -122,13 +124,17 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     products_are_there<kN / 2>(sums);
     if (lane == 0) barrier_arrive(free + (turn - 1) % kStages);
 
-    const int row = t.i0 + (group - 1) * 64 + warp * 16 + lane / 4;
+    float* part =
+        reinterpret_cast<float*>(shared + kPartsAt<kN>) + ((group - 1) * 4 + warp) * kPartSums;
     HB_UNROLL
-    for (int j = 0; j < kN / 8; ++j) HB_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int i = row + half * 8, column = t.j0 + j * 8 + lane % 4 * 2;
-      if (i < h.p.m && column < h.p.n)
-        store_sums<T>(h.p, t.batch, t.z, i, column, sums + j * 4 + half * 2);
+    for (int j = 0; j < kN / 8; j += 4) {
+      HB_UNROLL
+      for (int i = 0; i < 4; ++i) HB_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const float* pair = sums + (j + i) * 4 + half * 2;
+        put_pair(part, lane / 4 + half * 8, i * 8 + lane % 4 * 2, pair[0], pair[1]);
+      }
+      store_part<T>(h.p, t.batch, t.z, t.i0 + (group - 1) * 64 + warp * 16, t.j0 + j * 8, part);
     }
   }
 #endif

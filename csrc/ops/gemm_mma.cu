@@ -10,6 +10,7 @@ namespace hb::cuda {
 
 void run_mma_float(const MmaProduct&, Float32Products, bool large, void* stream);  // …_float.cu
 void run_mma_double(const MmaProduct&, void* stream);
+void run_mma_bytes(const MmaProduct&, bool large, void* stream);  // …_bytes.cu
 // On Hopper's own instructions (gemm_hopper.cu), if it can: bfloat16, float16, float32 as tf32.
 bool run_hopper(const MmaProduct&, DType, void* stream);
 
@@ -22,14 +23,11 @@ __global__ void __launch_bounds__(kThreads) add_parts(const MmaProduct p) {
   const Sum* partial = static_cast<const Sum*>(p.partial);
   MmaProduct whole = p;
   whole.partial = nullptr;
-  whole.n = p.n;
   HB_EACH(e, size) {
-    Sum sums[2] = {partial[e], 0};
-    for (int part = 1; part < p.parts; ++part) sums[0] += partial[part * size + e];
+    Sum sum = partial[e];
+    for (int part = 1; part < p.parts; ++part) sum += partial[part * size + e];
     const int64_t row = e / p.n;
-    const int j = int(e - row * p.n);
-    whole.n = j + 1;  // one number
-    store_sums<T>(whole, int(row / p.m), 0, int(row % p.m), j, sums);
+    store_sums<T, 1>(whole, int(row / p.m), 0, int(row % p.m), int(e - row * p.n), &sum);
   }
 }
 
@@ -53,8 +51,8 @@ int architecture() {
 MmaPlan::MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch, bool matrices)
     : dtype_(dtype), m_(m), n_(n), batch_(batch) {
   const int64_t end = (int64_t(1) << 31) - 256;
-  possible_ =
-      dtype == DType::BF16 || dtype == DType::F16 || dtype == DType::F32 || dtype == DType::F64;
+  possible_ = dtype == DType::BF16 || dtype == DType::F16 || dtype == DType::F32 ||
+              dtype == DType::F64 || dtype == DType::I8;
   possible_ = possible_ && m < end && n < end && k < end;
   if (dtype == DType::F32) switch (matmul_precision()) {
       case Precision::Highest:
@@ -82,7 +80,7 @@ MmaPlan::MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch, bo
   if (part_k_ < depth) part_k_ = int(depth);
   parts_ = int((k + part_k_ - 1) / part_k_);
   if (parts_ < 1) parts_ = 1;
-  if (matrices && possible_ && m > 0 && n > 0 && k > 0)
+  if (matrices && possible_ && dtype != DType::I8 && m > 0 && n > 0 && k > 0)
     vendor_ = VendorProduct::create(dtype, float32_);
 }
 
@@ -109,7 +107,7 @@ void MmaPlan::run_own(const MmaProduct& p, void* stream) const {
       launch(blocks_for(p.batch * p.m * int64_t(p.n)), dim3(kThreads), stream, kernel, p);
   };
   const bool hopper = large_ && (dtype_ != DType::F32 || float32_ == Float32Products::Tf32) &&
-                      run_hopper(p, dtype_, stream);
+                      dtype_ != DType::I8 && run_hopper(p, dtype_, stream);
   switch (dtype_) {
     case DType::BF16:
       if (!hopper) run_mma_engine<HalfEngine<BHalf>>(p, large_, stream);
@@ -120,6 +118,9 @@ void MmaPlan::run_own(const MmaProduct& p, void* stream) const {
     case DType::F32:
       if (!hopper) run_mma_float(p, float32_, large_, stream);
       return add(add_parts<float>);
+    case DType::I8:
+      run_mma_bytes(p, large_, stream);
+      return add(add_parts<uint32_t>);
     default:
       run_mma_double(p, stream);
       return add(add_parts<double>);

@@ -25,7 +25,11 @@ __device__ __forceinline__ int place(int row, int k) {
     const int byte = k * kItem, mix = kItem == 8 ? row & 2 : row >> 1 & 3;
     return row * kMmaLine + ((byte >> 4 ^ mix) << 4) + (byte & 15);
   } else {
-    const int byte = row * kItem, mix = kItem == 2 ? k & 7 : (k & 3) << 1;
+    const int byte = row * kItem;
+    const int mix = kItem == 2                 ? k & 7
+                    : kItem > 2                ? (k & 3) << 1
+                    : kRows * kItem % 128 == 0 ? (k & 1) | (k >> 1 & 6)
+                                               : k >> 2 & 3;
     return k * (kRows * kItem) + ((byte >> 4 ^ mix) << 4) + (byte & 15);
   }
 }
@@ -55,7 +59,7 @@ __device__ __forceinline__ void load_fragment(uint32_t* r, const unsigned char* 
 // sums[2][4] (two tiles of 16 x 8, side by side) += a b.
 template <class T>
 struct HalfEngine {
-  typedef T Stored;
+  typedef T Stored, Out;
   typedef float Sum;
   static constexpr int kStep = 16;
   static constexpr bool kCheckFinite = false, kTwoBlocks = true;
@@ -78,7 +82,7 @@ struct HalfEngine {
 };
 
 struct Tf32Engine {
-  typedef float Stored;
+  typedef float Stored, Out;
   typedef float Sum;
   static constexpr int kStep = 8;
   static constexpr bool kCheckFinite = false, kTwoBlocks = false;
@@ -101,7 +105,7 @@ struct Tf32Engine {
 
 template <int kParts>
 struct PartsEngine {
-  typedef float Stored;
+  typedef float Stored, Out;
   typedef float Sum;
   static constexpr int kStep = 16;
   static constexpr bool kCheckFinite = true, kTwoBlocks = false;
@@ -142,7 +146,7 @@ struct PartsEngine {
 };
 
 struct DoubleEngine {
-  typedef double Stored;
+  typedef double Stored, Out;
   typedef double Sum;
   static constexpr int kStep = 4;
   static constexpr bool kCheckFinite = false, kTwoBlocks = false;
@@ -162,6 +166,42 @@ struct DoubleEngine {
                                                   const Fragment& b) {
     for (int n = 0; n < 2; ++n)
       for (int i = 0; i < 2; ++i) mma(0.0, sums[n] + 2 * i, a.x[i], b.x[n]);
+  }
+};
+
+// int8, exact in 32 bits (which wrap). What is not by k is read as pairs of 8-bit neighbours of
+// four lines of k, which a permutation of bytes makes registers of mma: the first 8 rows of a
+// fragment are then the even ones, the second 8 the odd ones.
+struct BytesEngine {
+  typedef int8_t Stored;
+  typedef uint32_t Sum, Out;
+  static constexpr int kStep = 32;
+  static constexpr bool kCheckFinite = false, kTwoBlocks = true;
+  typedef HalfEngine<Half>::Fragment Fragment;
+  template <int kRows, bool kByK>
+  static __device__ __forceinline__ Fragment load(const unsigned char* tile, int row, int k) {
+    Fragment f;
+    if constexpr (kByK) {
+      load_fragment<int8_t, kRows, true>(f.r, tile, row, k);
+    } else {
+      const int lane = threadIdx.x % 32, j = lane / 8, l = lane % 8;
+      const int line = k + (j >> 1) * 16 + l / 2 * 4 + (j & 1) * 2 + l % 2;
+      uint32_t x[4];
+      load_matrices<true>(x, tile + place<1, kRows, false>(row, line));
+      HB_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        f.r[half * 2] = permute_bytes(x[half * 2], x[half * 2 + 1], 0x6420);
+        f.r[half * 2 + 1] = permute_bytes(x[half * 2], x[half * 2 + 1], 0x7531);
+      }
+    }
+    return f;
+  }
+  static __device__ __forceinline__ void multiply(uint32_t (*sums)[4], const Fragment& a,
+                                                  const Fragment& b) {
+    for (int n = 0; n < 2; ++n) {
+      const uint32_t y[2] = {b.r[n], b.r[n + 2]};
+      mma(int8_t(), sums[n], a.r, y);
+    }
   }
 };
 
@@ -248,42 +288,86 @@ __host__ __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a
 
 __device__ __forceinline__ bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 
-template <class T, class Sum>
+// kCount sums from row i and column j on, in the result or the partial sums.
+template <class T, int kCount, class Sum>
 __device__ __forceinline__ void store_sums(const MmaProduct& p, int batch, int z, int i, int j,
                                            const Sum* sums) {
-  const bool both = j + 1 < p.n;
+  const int left = p.n - j;
+  if (i >= p.m || left <= 0) return;
   if (p.partial) {
     Sum* to = static_cast<Sum*>(p.partial) + (int64_t(z) * p.m + i) * p.n + j;
-    to[0] = sums[0];
-    if (both) to[1] = sums[1];
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e)
+      if (e < left) to[e] = sums[e];
     return;
   }
   const int64_t at = batch * p.out_batch + p.row(i) + j, column = batch * p.column_batch + j;
   T* to = static_cast<T*>(p.out) + at;
-  Sum x[2] = {sums[0], sums[1]};
-  if (!both) {
-    p.epilogue.apply<T, 1>(x, column, at);
-    *to = narrowed<T>(x[0]);
-    return;
-  }
-  p.epilogue.apply<T, 2>(x, column, at);
-  const Pack<T, 2> pair = {{narrowed<T>(x[0]), narrowed<T>(x[1])}};
-  if (uintptr_t(to) % sizeof pair == 0) {
-    *reinterpret_cast<Pack<T, 2>*>(to) = pair;
+  typedef Pack<T, kCount> Whole;
+  if (left >= kCount && uintptr_t(to) % sizeof(Whole) == 0) {
+    Sum x[kCount];
+    Whole whole;
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e) x[e] = sums[e];
+    p.epilogue.apply<T, kCount>(x, column, at);
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e) whole.x[e] = narrowed<T>(x[e]);
+    *reinterpret_cast<Whole*>(to) = whole;
   } else {
-    to[0] = pair.x[0];
-    to[1] = pair.x[1];
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e)
+      if (e < left) {
+        Sum x = sums[e];
+        p.epilogue.apply<T, 1>(&x, column + e, at + e);
+        to[e] = narrowed<T>(x);
+      }
   }
 }
 
+// 16 rows of 32 sums of a warp, on their way from the registers of mma to 16 bytes of a row for
+// each thread: chunks of 16 bytes are exchanged so that neither side meets a bank twice.
+constexpr int kPartRows = 16, kPartColumns = 32, kPartSums = kPartRows * kPartColumns;
+template <class Sum>
+__device__ __forceinline__ Sum* place_in_part(Sum* part, int row, int column) {
+  constexpr int kOfChunk = 16 / int(sizeof(Sum));
+  const int mix = sizeof(Sum) == 8 ? (row & 1) << 2 : (row & 3) << 1;
+  return part + row * kPartColumns + (column / kOfChunk ^ mix) * kOfChunk + column % kOfChunk;
+}
+template <class Sum>
+__device__ __forceinline__ void put_pair(Sum* part, int row, int column, Sum x, Sum y) {
+  *reinterpret_cast<Pack<Sum, 2>*>(place_in_part(part, row, column)) = {{x, y}};
+}
+// The whole warp comes, before and after.
+template <class T, class Sum>
+__device__ __forceinline__ void store_part(const MmaProduct& p, int batch, int z, int i, int j,
+                                           Sum* part) {
+  constexpr int kCount = kPack<T>, kOfChunk = 16 / int(sizeof(Sum));
+  __syncwarp();
+  HB_UNROLL_BY(2)
+  for (int e = threadIdx.x % 32 * kCount; e < kPartSums; e += 32 * kCount) {
+    Sum sums[kCount];
+    HB_UNROLL
+    for (int chunk = 0; chunk < kCount; chunk += kOfChunk) {
+      const auto from = *reinterpret_cast<const Pack<Sum, kOfChunk>*>(
+          place_in_part(part, e / kPartColumns, e % kPartColumns + chunk));
+      HB_UNROLL
+      for (int c = 0; c < kOfChunk; ++c) sums[chunk + c] = from.x[c];
+    }
+    store_sums<T, kCount>(p, batch, z, i + e / kPartColumns, j + e % kPartColumns, sums);
+  }
+  __syncwarp();
+}
+
 template <int kTile>
-constexpr int kMmaShared = kMmaStages * 2 * kTile* kMmaLine;
+constexpr int kMmaShared = kMmaStages * 2 * kTile * kMmaLine;
 
 template <class Engine, int kTile, bool kAByK, bool kBByK>
 __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks ? 2 : 1)
     mma_tiles(const __grid_constant__ MmaProduct whole) {
   typedef typename Engine::Stored T;
   typedef typename Engine::Sum Sum;
+  // Bytes that are not by k come in pairs of rows or columns (BytesEngine).
+  constexpr bool kPairedRows = sizeof(T) == 1 && !kAByK, kPairedColumns = sizeof(T) == 1 && !kBByK;
   constexpr int kThreads = 2 * kTile, kDepth = kMmaLine / int(sizeof(T));
   constexpr int kWarpRows = kTile / 2, kWarpColumns = 32;
   constexpr int kI = kWarpRows / 16, kJ = kWarpColumns / 16;
@@ -347,7 +431,7 @@ __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks 
     }
   }
 
-  bool again = false;  // what is not finite may be so for want of parts
+  [[maybe_unused]] bool again = false;  // what is not finite may be so for want of parts
   if constexpr (Engine::kCheckFinite) {
     bool finite = true;
     HB_UNROLL
@@ -356,19 +440,35 @@ __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks 
     for (int e = 0; e < 8; ++e) finite = finite && is_finite(sums[i][j][e / 4][e % 4]);
     again = !__all_sync(0xffffffffu, finite);
   }
-  const int row = i0 + warp_row + lane / 4, column = j0 + warp_column + lane % 4 * 2;
+  static_assert(kWarpColumns == kPartColumns);
+  __syncthreads();  // all stages are read
+  Sum* sums_of_part = reinterpret_cast<Sum*>(shared) + warp * kPartSums;
   HB_UNROLL
-  for (int i = 0; i < kI; ++i) HB_UNROLL
-  for (int j = 0; j < kJ; ++j) HB_UNROLL
-  for (int e = 0; e < 4; ++e) {
-    const int at_i = row + i * 16 + e % 2 * 8, at_j = column + j * 16 + e / 2 * 8;
-    if (at_i >= whole.m || at_j >= whole.n) continue;
-    Sum* pair = sums[i][j][e / 2] + e % 2 * 2;
-    if (Engine::kCheckFinite && again)
-      for (int c = 0; c < 2; ++c)
-        pair[c] =
-            plain_sum<T>(whole, a, b, at_i, at_j + c, k_begin, at_j + c < whole.n ? k_end : 0);
-    store_sums<T>(whole, batch, z, at_i, at_j, pair);
+  for (int i = 0; i < kI; ++i) {
+    HB_UNROLL
+    for (int j = 0; j < kJ; ++j) HB_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      const int half = e % 2, right = e / 2;
+      const int row = kPairedRows ? lane / 4 * 2 + half : lane / 4 + half * 8;
+      const int column =
+          j * 16 + (kPairedColumns ? lane % 4 * 4 + right * 2 : lane % 4 * 2 + right * 8);
+      Sum x = sums[i][j][right][half * 2], y = sums[i][j][right][half * 2 + 1];
+      if constexpr (kPairedColumns) {
+        x = sums[i][j][0][half * 2 + right];
+        y = sums[i][j][1][half * 2 + right];
+      }
+      if constexpr (Engine::kCheckFinite)
+        if (again) {
+          const int at_i = i0 + warp_row + i * 16 + row, at_j = j0 + warp_column + column;
+          if (at_i < whole.m && at_j < whole.n)
+            x = plain_sum<T>(whole, a, b, at_i, at_j, k_begin, k_end);
+          if (at_i < whole.m && at_j + 1 < whole.n)
+            y = plain_sum<T>(whole, a, b, at_i, at_j + 1, k_begin, k_end);
+        }
+      put_pair(sums_of_part, row, column, x, y);
+    }
+    store_part<typename Engine::Out>(whole, batch, z, i0 + warp_row + i * 16, j0 + warp_column,
+                                     sums_of_part);
   }
 }
 

@@ -18,9 +18,9 @@ struct Shape {
   int64_t extent[kMaxRank], a_stride[kMaxRank], b_stride[kMaxRank];
 };
 
-template <class T>
+template <class In, class T>
 struct Product {
-  const T *a_data, *b_data;
+  const In *a_data, *b_data;
   T* c_data;
   Shape s;
   Epilogue epilogue;
@@ -42,11 +42,11 @@ struct Product {
   }
 };
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) matmul_tiles(const Product<T> whole) {
+template <class In, class T>
+__global__ void __launch_bounds__(kThreads) matmul_tiles(const Product<In, T> whole) {
   const Shape& s = whole.s;
   for (int64_t batch = blockIdx.z; batch < s.batch; batch += gridDim.z) {
-    Product<T> p = whole;
+    Product<In, T> p = whole;
     int64_t rest = batch;
     for (int d = 0; d < s.axes; ++d) {
       const int64_t x = rest % s.extent[d];
@@ -103,15 +103,15 @@ struct Matmul {
   static bool flag(const Attrs& attrs, const char* name) {
     return attr_has(attrs, name) && attr_int(attrs, name) != 0;
   }
-  template <class T>
+  template <class In, class T = In>
   void run_as(const Call& c) const {
-    const Product<T> product{static_cast<const T*>(c.inputs[0]),
-                             static_cast<const T*>(c.inputs[1]),
-                             static_cast<T*>(c.outputs[0]),
-                             s,
-                             Epilogue(epilogue, c),
-                             0};
-    launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<T>, product);
+    const Product<In, T> product{static_cast<const In*>(c.inputs[0]),
+                                 static_cast<const In*>(c.inputs[1]),
+                                 static_cast<T*>(c.outputs[0]),
+                                 s,
+                                 Epilogue(epilogue, c),
+                                 0};
+    launch(gemm_grid(s.m, s.n, s.batch), dim3(kThreads), c.stream, matmul_tiles<In, T>, product);
   }
   // A line for every i or j, or for every k, as memory has them.
   static Operand operand(const void* data, DType t, int64_t step_k, int64_t step_other, bool by_k) {
@@ -153,13 +153,15 @@ struct Matmul {
     if (plan->possible() && has_mma()) return plan->run(product(c), c.stream);
     if (dtype == DType::I32)
       run_as<uint32_t>(c);  // wraps
+    else if (dtype == DType::I8)
+      run_as<int8_t, uint32_t>(c);
     else if (dtype == DType::I64)
       run_as<uint64_t>(c);
     else
       with_float_type(dtype, [&]<class T>() { run_as<T>(c); });
   }
 };
-HB_CUDA_KERNEL(matmul, Matmul, kAllFloat | kI32 | kI64)
+HB_CUDA_KERNEL(matmul, Matmul, kAllFloat | kI8 | kI32 | kI64)
 
 }  // namespace
 }  // namespace hb::cuda

@@ -1,16 +1,14 @@
 """What products and batch normalisation do on their way to memory, by the checks of the CPU's."""
 
-import itertools
-
 import numpy as np
 import pytest
+from ops import test_batch_norm_kernels as batch_norms
+from ops import test_matmul_conv_kernels as products
 from support import kernels
 
 import hornbeam
 from hornbeam import backend, ops
 from hornbeam.backend import passes
-
-from ..ops import test_matmul_conv_kernels as products
 
 # small and large tiles, parts of sums, batches, rows that are not aligned
 MATMULS = [
@@ -69,6 +67,63 @@ def test_hopper(names, cuda, monkeypatch):
     with kernels.on(cuda):
         got = products.run_kernel("matmul", [a, b, *more], want.shape, "bfloat16", **attrs)
     products.assert_close(got, want, size, "bfloat16", k)
+
+
+# whole and single numbers of 16 bytes; more columns than a block has; one and many chunks
+NORMS = [(1, 5), (9, 40, 5), (7, 33), (13, 64), (4099, 16), (300, 24), (40, 2100)]
+
+
+@pytest.mark.parametrize("shape", NORMS, ids=str)
+@pytest.mark.parametrize(("dtype", "kind"), batch_norms.DTYPES)
+def test_batch_norm(shape, dtype, kind, cuda):
+    with kernels.on(cuda):
+        for residual, relu in [(False, False), (True, True), (False, True)]:
+            batch_norms.check(shape, dtype, kind, residual, relu)
+
+
+def test_variance_beside_a_large_mean(cuda):
+    with kernels.on(cuda):
+        batch_norms.test_variance_beside_a_large_mean()
+
+
+def test_order_of_threads_in_batch_norm(cuda, monkeypatch):
+    results = []
+    for order in ("", "reverse"):
+        monkeypatch.setenv("HORNBEAM_EMULATE_ORDER", order)
+        with kernels.on(cuda):
+            results.append(batch_norms.check((700, 40), "bfloat16", "float32", True, True))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# of (by k, not by k) each; edges; parts of sums; large tiles; not aligned
+BYTES = [
+    ((), (), 1, 7, 5), ((), (), 70, 90, 130), ((), (), 40, 64, 64), ((), (), 5, 6, 1100),
+    ((3,), (), 9, 16, 33), ((2, 3), (1, 3), 9, 10, 6), ((), (), 4, 3, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["80", "75"])
+@pytest.mark.parametrize("case", BYTES, ids=str)
+def test_products_of_bytes(case, architecture, cuda, monkeypatch):
+    if architecture == "75" and "emulated" not in backend._core.device_description(cuda):
+        pytest.skip("the device is what it is")
+    monkeypatch.setenv("HORNBEAM_EMULATE_ARCHITECTURE", architecture)
+    with kernels.on(cuda):
+        for transposes in products.TRANSPOSES:
+            for activation in (None, "relu"):
+                products.check_matmul(case, "int8", transposes, activation)
+
+
+@pytest.mark.parametrize("transposes", products.TRANSPOSES)
+def test_large_tiles_of_bytes(transposes, cuda):
+    with kernels.on(cuda):
+        products.check_matmul(((), (), 1160, 1104, 48), "int8", transposes, None)
+
+
+def test_extreme_bytes(cuda):
+    with kernels.on(cuda):
+        products.check_extreme_bytes(-128, 127)
 
 
 def normal(*shape, seed=0):
