@@ -49,6 +49,16 @@ struct Epilogue {
     return e;
   }
 
+  // Whether what `apply` reads is aligned to kCount numbers.
+  template <class T, int kCount>
+  __device__ __forceinline__ bool is_aligned(int64_t column, int64_t at) const {
+    const auto end = [](const void* p, int64_t i) {
+      return p ? uintptr_t(static_cast<const T*>(p) + i) : 0;
+    };
+    return (end(scale, column) | end(bias, column) | end(residual, at) | end(mask, at)) %
+               (kCount * sizeof(T)) ==
+           0;
+  }
   // Sums of kCount columns from `column` on, whose results (of T) are elements `at` and on.
   template <class T, int kCount>
   __device__ __forceinline__ void apply(Compute<T>* sums, int64_t column, int64_t at) const {
@@ -92,15 +102,9 @@ struct Epilogue {
   }
   template <class T, int kCount>
   static __device__ __forceinline__ void read(Compute<T>* to, const void* from, int64_t at) {
-    const T* p = static_cast<const T*>(from) + at;
-    if (kCount == 1 || uintptr_t(p) % (kCount * sizeof(T)) == 0) {
-      const Pack<T, kCount> whole = load_constant<T, kCount>(p);
-      HB_UNROLL
-      for (int e = 0; e < kCount; ++e) to[e] = widened(whole.x[e]);
-    } else {
-      HB_UNROLL
-      for (int e = 0; e < kCount; ++e) to[e] = widened(load_constant<T, 1>(p + e).x[0]);
-    }
+    const auto pack = load_constant<T, kCount>(static_cast<const T*>(from) + at);
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e) to[e] = widened(pack.x[e]);
   }
 };
 

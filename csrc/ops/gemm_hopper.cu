@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
         const float* pair = sums + (j + i) * 4 + half * 2;
         put_pair(part, lane / 4 + half * 8, i * 8 + lane % 4 * 2, pair[0], pair[1]);
       }
-      store_part<T>(h.p, t.batch, t.z, t.i0 + (group - 1) * 64 + warp * 16, t.j0 + j * 8, part);
+      store_parts<T>(h.p, t.batch, t.z, t.i0 + (group - 1) * 64 + warp * 16, t.j0 + j * 8, part, 1);
     }
   }
 #endif

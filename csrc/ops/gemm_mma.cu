@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads) add_parts(const MmaProduct p) {
     Sum sum = partial[e];
     for (int part = 1; part < p.parts; ++part) sum += partial[part * size + e];
     const int64_t row = e / p.n;
-    store_sums<T, 1>(whole, int(row / p.m), 0, int(row % p.m), int(e - row * p.n), &sum);
+    store_sum<T>(whole, int(row / p.m), 0, int(row % p.m), int(e - row * p.n), sum);
   }
 }
 

@@ -288,40 +288,22 @@ __host__ __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a
 
 __device__ __forceinline__ bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 
-// kCount sums from row i and column j on, in the result or the partial sums.
-template <class T, int kCount, class Sum>
-__device__ __forceinline__ void store_sums(const MmaProduct& p, int batch, int z, int i, int j,
-                                           const Sum* sums) {
-  const int left = p.n - j;
-  if (i >= p.m || left <= 0) return;
+// Where the sum at row i and column j of a batch goes.
+struct ResultPlace {
+  int64_t at, column;
+  __device__ __forceinline__ ResultPlace(const MmaProduct& p, int batch, int i, int j)
+      : at(batch * p.out_batch + p.row(i) + j), column(batch * p.column_batch + j) {}
+};
+template <class T, class Sum>
+__device__ __forceinline__ void store_sum(const MmaProduct& p, int batch, int z, int i, int j,
+                                          Sum sum) {
   if (p.partial) {
-    Sum* to = static_cast<Sum*>(p.partial) + (int64_t(z) * p.m + i) * p.n + j;
-    HB_UNROLL
-    for (int e = 0; e < kCount; ++e)
-      if (e < left) to[e] = sums[e];
+    static_cast<Sum*>(p.partial)[(int64_t(z) * p.m + i) * p.n + j] = sum;
     return;
   }
-  const int64_t at = batch * p.out_batch + p.row(i) + j, column = batch * p.column_batch + j;
-  T* to = static_cast<T*>(p.out) + at;
-  typedef Pack<T, kCount> Whole;
-  if (left >= kCount && uintptr_t(to) % sizeof(Whole) == 0) {
-    Sum x[kCount];
-    Whole whole;
-    HB_UNROLL
-    for (int e = 0; e < kCount; ++e) x[e] = sums[e];
-    p.epilogue.apply<T, kCount>(x, column, at);
-    HB_UNROLL
-    for (int e = 0; e < kCount; ++e) whole.x[e] = narrowed<T>(x[e]);
-    *reinterpret_cast<Whole*>(to) = whole;
-  } else {
-    HB_UNROLL
-    for (int e = 0; e < kCount; ++e)
-      if (e < left) {
-        Sum x = sums[e];
-        p.epilogue.apply<T, 1>(&x, column + e, at + e);
-        to[e] = narrowed<T>(x);
-      }
-  }
+  const ResultPlace place(p, batch, i, j);
+  p.epilogue.apply<T, 1>(&sum, place.column, place.at);
+  static_cast<T*>(p.out)[place.at] = narrowed<T>(sum);
 }
 
 // 16 rows of 32 sums of a warp, on their way from the registers of mma to 16 bytes of a row for
@@ -337,23 +319,40 @@ template <class Sum>
 __device__ __forceinline__ void put_pair(Sum* part, int row, int column, Sum x, Sum y) {
   *reinterpret_cast<Pack<Sum, 2>*>(place_in_part(part, row, column)) = {{x, y}};
 }
-// The whole warp comes, before and after.
+// Stores parts of a warp, one below the other. The whole warp comes, before and after.
 template <class T, class Sum>
-__device__ __forceinline__ void store_part(const MmaProduct& p, int batch, int z, int i, int j,
-                                           Sum* part) {
+__device__ __forceinline__ void store_parts(const MmaProduct& p, int batch, int z, int i0, int j0,
+                                            Sum* parts, int num) {
   constexpr int kCount = kPack<T>, kOfChunk = 16 / int(sizeof(Sum));
+  typedef Pack<T, kCount> Whole;
   __syncwarp();
-  HB_UNROLL_BY(2)
-  for (int e = threadIdx.x % 32 * kCount; e < kPartSums; e += 32 * kCount) {
-    Sum sums[kCount];
-    HB_UNROLL
-    for (int chunk = 0; chunk < kCount; chunk += kOfChunk) {
-      const auto from = *reinterpret_cast<const Pack<Sum, kOfChunk>*>(
-          place_in_part(part, e / kPartColumns, e % kPartColumns + chunk));
+  HB_UNROLL_NOT
+  for (int e = threadIdx.x % 32 * kCount; e < num * kPartSums; e += 32 * kCount) {
+    const int row = e / kPartColumns, first = e % kPartColumns, i = i0 + row, j = j0 + first;
+    const int left = smaller(p.n - j, kCount);
+    if (i >= p.m || left <= 0) continue;
+    const ResultPlace place(p, batch, i, j);
+    T* to = static_cast<T*>(p.out) + place.at;
+    if (!p.partial && left == kCount && uintptr_t(to) % sizeof(Whole) == 0 &&
+        p.epilogue.is_aligned<T, kCount>(place.column, place.at)) {
+      Sum sums[kCount];
       HB_UNROLL
-      for (int c = 0; c < kOfChunk; ++c) sums[chunk + c] = from.x[c];
+      for (int chunk = 0; chunk < kCount; chunk += kOfChunk) {
+        const auto from =
+            *reinterpret_cast<const Pack<Sum, kOfChunk>*>(place_in_part(parts, row, first + chunk));
+        HB_UNROLL
+        for (int c = 0; c < kOfChunk; ++c) sums[chunk + c] = from.x[c];
+      }
+      p.epilogue.apply<T, kCount>(sums, place.column, place.at);
+      Whole whole;
+      HB_UNROLL
+      for (int c = 0; c < kCount; ++c) whole.x[c] = narrowed<T>(sums[c]);
+      *reinterpret_cast<Whole*>(to) = whole;
+    } else {
+      HB_UNROLL_NOT
+      for (int c = 0; c < left; ++c)
+        store_sum<T>(p, batch, z, i, j + c, *place_in_part(parts, row, first + c));
     }
-    store_sums<T, kCount>(p, batch, z, i + e / kPartColumns, j + e % kPartColumns, sums);
   }
   __syncwarp();
 }
@@ -440,9 +439,9 @@ __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks 
     for (int e = 0; e < 8; ++e) finite = finite && is_finite(sums[i][j][e / 4][e % 4]);
     again = !__all_sync(0xffffffffu, finite);
   }
-  static_assert(kWarpColumns == kPartColumns);
+  static_assert(kWarpColumns == kPartColumns && kTile * kTile * sizeof(Sum) <= kMmaShared<kTile>);
   __syncthreads();  // all stages are read
-  Sum* sums_of_part = reinterpret_cast<Sum*>(shared) + warp * kPartSums;
+  Sum* parts = reinterpret_cast<Sum*>(shared) + warp * (kI * kPartSums);
   HB_UNROLL
   for (int i = 0; i < kI; ++i) {
     HB_UNROLL
@@ -465,11 +464,10 @@ __global__ void __launch_bounds__(2 * kTile, kTile == 128 && Engine::kTwoBlocks 
           if (at_i < whole.m && at_j + 1 < whole.n)
             y = plain_sum<T>(whole, a, b, at_i, at_j + 1, k_begin, k_end);
         }
-      put_pair(sums_of_part, row, column, x, y);
+      put_pair(parts, i * kPartRows + row, column, x, y);
     }
-    store_part<typename Engine::Out>(whole, batch, z, i0 + warp_row + i * 16, j0 + warp_column,
-                                     sums_of_part);
   }
+  store_parts<typename Engine::Out>(whole, batch, z, i0 + warp_row, j0 + warp_column, parts, kI);
 }
 
 template <class Engine, int kTile>

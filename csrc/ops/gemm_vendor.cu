@@ -90,8 +90,7 @@ const Library& library() {
 // When the stream comes to it, and where device memory can be read: in a kernel of one thread.
 template <class F>
 void in_turn(void* stream, F f) {
-  launch(
-      dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
+  launch(dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
 }
 bool may_wait(void*) { return true; }
 class Clock {

@@ -1,9 +1,10 @@
 // Normalisations over the last axis on CUDA and their gradients: layer_norm and rms_norm. Formulas
 // and operands: normalize.cc.
 //
-// A block takes a row; statistics per column have a thread for each column and chunk of rows, and a
-// second kernel that joins the chunks in order. Variances are two-pass: the mean first.
-#include "cuda/block.cuh"
+// Rows as in rows.cuh, parameters' gradients by columns as in columns.cuh. Variances are two-pass:
+// the mean first.
+#include "ops/columns.cuh"
+#include "ops/rows.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -13,102 +14,122 @@ struct RowStatistics {
   C mean, rstd;
 };
 template <bool kCentered, class T>
-__device__ RowStatistics<Compute<T>> row_statistics(const T* x, int64_t n, double epsilon) {
+__device__ __forceinline__ RowStatistics<Compute<T>> row_statistics(const RowThread& t,
+                                                                    const Row<T>& x, int n,
+                                                                    double epsilon) {
   typedef Compute<T> C;
   C mean = 0, squares = 0;
   if (kCentered) {
-    for (int64_t i = threadIdx.x; i < n; i += kThreads) mean += widened(x[i]);
-    mean = over_block<Add>(mean) / C(n);
+    each_number([&](int, C v) { mean += v; }, x);
+    mean = t.template join<Add>(mean) / C(n);
   }
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-    const C d = widened(x[i]) - mean;
-    squares += d * d;
-  }
-  return {mean, C(1) / sqrt(over_block<Add>(squares) / C(n) + C(epsilon))};
+  each_number([&](int, C v) { squares += (v - mean) * (v - mean); }, x);
+  return {mean, C(1) / sqrt(t.template join<Add>(squares) / C(n) + C(epsilon))};
 }
 
+// y may be x: a thread writes only what it alone reads.
 template <bool kCentered, class T>
-__global__ void __launch_bounds__(kThreads)
-    norm_rows(T* y, const T* x, const T* gamma, const T* beta, int64_t rows, int64_t n,
+__global__ void __launch_bounds__(kThreads, 2)
+    norm_rows(T* y, const T* x, const T* gamma, const T* beta, const RowPlan p, bool aligned,
               double epsilon) {
   typedef Compute<T> C;
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    const T* from = x + r * n;
-    const RowStatistics<C> s = row_statistics<kCentered>(from, n, epsilon);
-    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-      C v = (widened(from[i]) - s.mean) * s.rstd * widened(gamma[i]);
-      if (kCentered) v += widened(beta[i]);
-      y[r * n + i] = narrowed<T>(v);
-    }
+  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
+    const RowThread t(p, aligned, turn);
+    const Row<T> row(t, x + t.row * p.n);
+    const RowView<T> scale{t, gamma}, shift{t, beta};
+    const RowStatistics<C> s = row_statistics<kCentered>(t, row, p.n, epsilon);
+    T* to = y + t.row * p.n;
+    if constexpr (kCentered)
+      put_numbers(
+          to, [&](int, C v, C g, C b) { return (v - s.mean) * s.rstd * g + b; }, row, scale, shift);
+    else
+      put_numbers(to, [&](int, C v, C g) { return v * s.rstd * g; }, row, scale);
   }
 }
 
 // dx; statistics of the rows are kept for the gradients of the parameters.
 template <bool kCentered, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     norm_rows_grad(T* dx, RowStatistics<Compute<T>>* kept, const T* x, const T* gamma, const T* dy,
-                   int64_t rows, int64_t n, double epsilon) {
+                   const RowPlan p, bool aligned, double epsilon) {
   typedef Compute<T> C;
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    const T *from = x + r * n, *d = dy + r * n;
-    const RowStatistics<C> s = row_statistics<kCentered>(from, n, epsilon);
+  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
+    const RowThread t(p, aligned, turn);
+    const Row<T> row(t, x + t.row * p.n), d(t, dy + t.row * p.n);
+    const RowView<T> scale{t, gamma};
+    const RowStatistics<C> s = row_statistics<kCentered>(t, row, p.n, epsilon);
     C sum_g = 0, sum_gh = 0;
-    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-      const C g = widened(d[i]) * widened(gamma[i]);
-      sum_g += g;
-      sum_gh += g * ((widened(from[i]) - s.mean) * s.rstd);
-    }
-    sum_gh = over_block<Add>(sum_gh) / C(n);
-    sum_g = kCentered ? over_block<Add>(sum_g) / C(n) : C(0);
-    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-      const C g = widened(d[i]) * widened(gamma[i]), h = (widened(from[i]) - s.mean) * s.rstd;
-      dx[r * n + i] = narrowed<T>(s.rstd * (g - sum_g - h * sum_gh));
-    }
-    if (threadIdx.x == 0) kept[r] = s;
+    each_number(
+        [&](int, C v, C d, C g) {
+          g *= d;
+          sum_g += g;
+          sum_gh += g * ((v - s.mean) * s.rstd);
+        },
+        row, d, scale);
+    sum_gh = t.template join<Add>(sum_gh) / C(p.n);
+    sum_g = kCentered ? t.template join<Add>(sum_g) / C(p.n) : C(0);
+    put_numbers(
+        dx + t.row * p.n,
+        [&](int, C v, C d, C g) {
+          return s.rstd * (d * g - sum_g - (v - s.mean) * s.rstd * sum_gh);
+        },
+        row, d, scale);
+    if (t.first()) kept[t.row] = s;
   }
 }
 
-// partial[chunk] = sum dy h (and sum dy), per column
+// partial [chunks, 2, n]: sums of dy h and of dy.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     parameter_sums(Compute<T>* partial, const RowStatistics<Compute<T>>* rows_of, const T* x,
-                   const T* dy, int64_t rows, int64_t n, const Chunks chunks) {
+                   const T* dy, const Columns c, bool aligned) {
   typedef Compute<T> C;
-  HB_EACH(task, chunks.count * n) {
-    const int64_t i = task % n, chunk = task / n, begin = chunk * chunks.size;
-    const int64_t end = begin + chunks.size < rows ? begin + chunks.size : rows;
-    C sum_dh = 0, sum_d = 0;
-    for (int64_t r = begin; r < end; ++r) {
-      const C d = widened(dy[r * n + i]);
-      sum_d += d;
-      sum_dh += d * ((widened(x[r * n + i]) - rows_of[r].mean) * rows_of[r].rstd);
+  constexpr int kCount = kPack<T>;
+  const ColumnThread<T> t(c, aligned);
+  C sums[kCount][2] = {};
+  t.each_rows(c, [&]<int kRows>(int64_t r) {
+    C v[kRows][kCount], d[kRows][kCount];
+    RowStatistics<C> s[kRows];
+    HB_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t at = (r + i * c.down) * c.n + t.column;
+      s[i] = rows_of[r + i * c.down];
+      load_pack(v[i], x + at, t.whole, t.left);
+      load_pack(d[i], dy + at, t.whole, t.left);
     }
-    partial[(2 * chunk) * n + i] = sum_dh;
-    partial[(2 * chunk + 1) * n + i] = sum_d;
-  }
+    HB_UNROLL
+    for (int e = 0; e < kCount; ++e) {
+      HB_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        sums[e][0] += d[i][e] * ((v[i][e] - s[i].mean) * s[i].rstd);
+        sums[e][1] += d[i][e];
+      }
+    }
+  });
+  put_sums<T>(partial, sums, c, t);
 }
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    join_sums(T* dgamma, T* dbeta, const Compute<T>* partial, int64_t n, int64_t chunks) {
-  HB_EACH(i, n) {
-    Compute<T> a = 0, b = 0;
-    for (int64_t k = 0; k < chunks; ++k) {
-      a += partial[2 * k * n + i];
-      b += partial[(2 * k + 1) * n + i];
-    }
-    dgamma[i] = narrowed<T>(a);
-    if (dbeta) dbeta[i] = narrowed<T>(b);
-  }
+    join_sums(T* dgamma, T* dbeta, const Compute<T>* partial, const Columns c) {
+  const int64_t i = int64_t(blockIdx.x) * 32 + threadIdx.x % 32;
+  Compute<T> sums[2];
+  get_sums(sums, partial, i, c);
+  if (threadIdx.x >= 32 || i >= c.n) return;
+  dgamma[i] = narrowed<T>(sums[0]);
+  if (dbeta) dbeta[i] = narrowed<T>(sums[1]);
 }
 
 struct Norm {
   int64_t n, rows;
   DType dtype;
   double epsilon;
-  explicit Norm(Prepare& p) : dtype(p.inputs[0].dtype), epsilon(attr_float(*p.attrs, "epsilon")) {
-    const TensorSpec& x = p.inputs[0];
-    n = x.shape[x.rank - 1];
-    rows = n == 0 ? 0 : num_elements(x) / n;
+  RowPlan plan;
+  explicit Norm(Prepare& p)
+      : n(p.inputs[0].shape[p.inputs[0].rank - 1]),
+        rows(n == 0 ? 0 : num_elements(p.inputs[0]) / n),
+        dtype(p.inputs[0].dtype),
+        epsilon(attr_float(*p.attrs, "epsilon")),
+        plan(rows, n, dtype) {
     if (num_elements(p.inputs[1]) != n || p.inputs[1].dtype != dtype)
       fail("one parameter of the input's dtype per feature");
   }
@@ -129,8 +150,11 @@ struct RowNorm : Norm {
   void run(const Call& c) const {
     if (rows == 0) return;
     with_float_type(dtype, [&]<class T>() {
-      launch(blocks_for(rows, 1), dim3(kThreads), c.stream, norm_rows<kCentered, T>, out<T>(c, 0),
-             in<T>(c, 0), in<T>(c, 1), kCentered ? in<T>(c, 2) : nullptr, rows, n, epsilon);
+      const T *x = in<T>(c, 0), *gamma = in<T>(c, 1), *beta = kCentered ? in<T>(c, 2) : nullptr;
+      T* y = out<T>(c, 0);
+      const bool aligned = is_aligned(x) && is_aligned(y) && is_aligned(gamma) && is_aligned(beta);
+      launch(plan.grid(), dim3(kThreads), c.stream, norm_rows<kCentered, T>, y, x, gamma, beta,
+             plan, aligned, epsilon);
     });
   }
 };
@@ -141,9 +165,9 @@ HB_CUDA_KERNEL_INPLACE(rms_norm, RmsNorm, kAllFloat)
 
 template <bool kCentered>
 struct RowNormGrad : Norm {
-  Chunks chunks;
-  explicit RowNormGrad(Prepare& p) : Norm(p), chunks(rows, n) {
-    p.scratch_bytes = item() * size_t(2 * rows + 2 * chunks.count * n);
+  Columns columns;
+  explicit RowNormGrad(Prepare& p) : Norm(p), columns(rows, n, dtype) {
+    p.scratch_bytes = item() * size_t(2 * rows + 2 * columns.chunks * n);
   }
   void run(const Call& c) const {
     if (n == 0) return;
@@ -151,13 +175,16 @@ struct RowNormGrad : Norm {
       typedef Compute<T> C;
       auto* kept = static_cast<RowStatistics<C>*>(c.scratch);
       C* partial = static_cast<C*>(c.scratch) + 2 * rows;
+      const T *x = in<T>(c, 0), *gamma = in<T>(c, 1), *dy = in<T>(c, 2);
+      T* dx = out<T>(c, 0);
+      const bool aligned = is_aligned(x) && is_aligned(dy);
       if (rows > 0)
-        launch(blocks_for(rows, 1), dim3(kThreads), c.stream, norm_rows_grad<kCentered, T>,
-               out<T>(c, 0), kept, in<T>(c, 0), in<T>(c, 1), in<T>(c, 2), rows, n, epsilon);
-      launch(blocks_for(chunks.count * n), dim3(kThreads), c.stream, parameter_sums<T>, partial,
-             static_cast<const RowStatistics<C>*>(kept), in<T>(c, 0), in<T>(c, 2), rows, n, chunks);
-      launch(blocks_for(n), dim3(kThreads), c.stream, join_sums<T>, out<T>(c, 1),
-             kCentered ? out<T>(c, 2) : nullptr, static_cast<const C*>(partial), n, chunks.count);
+        launch(plan.grid(), dim3(kThreads), c.stream, norm_rows_grad<kCentered, T>, dx, kept, x,
+               gamma, dy, plan, aligned && is_aligned(gamma) && is_aligned(dx), epsilon);
+      launch(columns.grid(), dim3(kThreads), c.stream, parameter_sums<T>, partial,
+             static_cast<const RowStatistics<C>*>(kept), x, dy, columns, aligned);
+      launch(slices_grid(n), dim3(kThreads), c.stream, join_sums<T>, out<T>(c, 1),
+             kCentered ? out<T>(c, 2) : nullptr, static_cast<const C*>(partial), columns);
     });
   }
 };

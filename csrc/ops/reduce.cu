@@ -1,12 +1,13 @@
 // Sums, products, extrema, any and all on CUDA, over any axes.
 //
-// If the innermost axis is reduced, a block makes one result: its threads take every 256th element,
-// then warps and at last the block join theirs, in a fixed order. If it is kept, a thread makes one
+// If the innermost axis is reduced, a result is made by a block, or by a warp or a part of one
+// where rows are short: each thread takes 16 bytes at a time, then warps and at last the block join
+// theirs, in a fixed order. If it is kept, a thread makes one
 // result and neighbours read neighbours. Few results of many elements are split into chunks, joined
 // by a second kernel. The split depends on sizes alone and nothing is added atomically: same bits,
 // run after run. float16 and bfloat16 accumulate in float32; integers wrap. Floor: one read of
 // memory.
-#include "cuda/kernel.cuh"
+#include "ops/pack.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -14,14 +15,18 @@ namespace {
 // A place in a tensor from the number of a result, or of an element of one: merged axes.
 struct Walk {
   int axes = 0;
-  int64_t size[kMaxRank], stride[kMaxRank];  // innermost first
-  __device__ int64_t offset(int64_t i) const {
+  int64_t size[kMaxRank], stride[kMaxRank] = {};  // innermost first
+  __device__ __forceinline__ int64_t offset(int64_t i) const {
+    return axes > 1 ? divided(i) : i * stride[0];
+  }
+  __device__ __noinline__ int64_t divided(int64_t i) const {
     int64_t at = 0;
+    HB_UNROLL_NOT
     for (int d = 0; d + 1 < axes; ++d) {
       at += i % size[d] * stride[d];
       i /= size[d];
     }
-    return axes > 0 ? at + i * stride[axes - 1] : 0;
+    return at + i * stride[axes - 1];
   }
 };
 
@@ -42,7 +47,10 @@ struct Product {
   }
   template <class A>
   static __device__ A join(A a, A b) {
-    return A(a * b);
+    if constexpr (sizeof(A) < 4)
+      return A(unsigned(a) * unsigned(b));  // int would not wrap
+    else
+      return A(a * b);
   }
 };
 struct Maximum {  // NaN wins
@@ -86,56 +94,74 @@ struct All {
   }
 };
 
-// Chunk k of the n elements of a result.
-struct Range {
-  int64_t begin, end;
-  __device__ Range(int64_t n, int64_t chunks, int64_t k) {
-    const int64_t size = (n + chunks - 1) / chunks;
-    begin = k * size;
-    end = begin + size < n ? begin + size : n;
+struct Plan {
+  Walk kept, reduced;
+  int64_t results, elements, chunks, chunk_size;  // elements: of each result
+  int lanes = 1;                                  // threads of a chunk, where rows are reduced
+  // Elements of chunk k.
+  __device__ __forceinline__ int64_t begin(int64_t k) const { return k * chunk_size; }
+  __device__ __forceinline__ int64_t end(int64_t k) const {
+    const int64_t end = (k + 1) * chunk_size;
+    return end < elements ? end : elements;
   }
 };
 
-struct Plan {
-  Walk kept, reduced;
-  int64_t results, elements, chunks;  // elements: of each result
-};
-
-// y: the results [results] as T, or partial ones [chunks, results] as A.
+// y: the results [results] as T, or partial ones [chunks, results] as A. `whole`: 16 bytes at a
+// time.
 template <class T, class A, class Op>
 __global__ void __launch_bounds__(kThreads)
-    reduce_rows(T* y, A* partial, const T* x, const Plan p) {
+    reduce_rows(T* y, A* partial, const T* x, const __grid_constant__ Plan p, bool whole) {
   __shared__ A shared[kThreads / 32];
-  for (int64_t task = blockIdx.x; task < p.results * p.chunks; task += gridDim.x) {
-    const int64_t result = task / p.chunks, chunk = task % p.chunks;
-    const Range range(p.elements, p.chunks, chunk);
-    const T* from = x + p.kept.offset(result);
+  const int lane = int(threadIdx.x) % p.lanes, group = int(threadIdx.x) / p.lanes;
+  const int64_t tasks = p.results * p.chunks, groups = kThreads / p.lanes;
+  for (int64_t first = blockIdx.x * groups; first < tasks; first += gridDim.x * groups) {
+    const int64_t task = first + group, result = task / p.chunks, chunk = task - result * p.chunks;
     A sum = Op::template start<A>();
-    for (int64_t i = range.begin + threadIdx.x; i < range.end; i += kThreads)
-      sum = Op::join(sum, A(widened(from[p.reduced.offset(i)])));
-    for (int by = 16; by > 0; by /= 2) sum = Op::join(sum, shuffle_down(sum, by));
-    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      for (int w = 1; w < kThreads / 32; ++w) sum = Op::join(sum, shared[w]);
+    if (task < tasks) {
+      const T* from = x + p.kept.offset(result);
+      const int64_t begin = p.begin(chunk), end = p.end(chunk);
+      if (whole) {
+        HB_UNROLL_BY(4)
+        for (int64_t i = begin + lane * kPack<T>; i < end; i += p.lanes * kPack<T>) {
+          A pack[kPack<T>];
+          load_pack(pack, from + i, true, 0);
+          HB_UNROLL
+          for (int e = 0; e < kPack<T>; ++e) sum = Op::join(sum, pack[e]);
+        }
+      } else {
+        HB_UNROLL_NOT
+        for (int64_t i = begin + lane; i < end; i += p.lanes)
+          sum = Op::join(sum, A(widened(from[p.reduced.offset(i)])));
+      }
+    }
+    for (int by = (p.lanes < 32 ? p.lanes : 32) / 2; by > 0; by /= 2)
+      sum = Op::join(sum, shuffle_down(sum, by));
+    if (p.lanes == kThreads) {
+      if (lane % 32 == 0) shared[lane / 32] = sum;
+      __syncthreads();
+      if (lane == 0)
+        for (int w = 1; w < kThreads / 32; ++w) sum = Op::join(sum, shared[w]);
+      __syncthreads();
+    }
+    if (lane == 0 && task < tasks) {
       if (p.chunks == 1)
         y[result] = narrowed<T>(sum);
       else
         partial[chunk * p.results + result] = sum;
     }
-    __syncthreads();
   }
 }
 
 template <class T, class A, class Op>
 __global__ void __launch_bounds__(kThreads)
-    reduce_columns(T* y, A* partial, const T* x, const Plan p) {
+    reduce_columns(T* y, A* partial, const T* x, const __grid_constant__ Plan p) {
   HB_EACH(task, p.results * p.chunks) {
     const int64_t result = task % p.results, chunk = task / p.results;
-    const Range range(p.elements, p.chunks, chunk);
     const T* from = x + p.kept.offset(result);
+    const int64_t end = p.end(chunk);
     A sum = Op::template start<A>();
-    for (int64_t i = range.begin; i < range.end; ++i)
+    HB_UNROLL_BY(4)
+    for (int64_t i = p.begin(chunk); i < end; ++i)
       sum = Op::join(sum, A(widened(from[p.reduced.offset(i)])));
     if (p.chunks == 1)
       y[result] = narrowed<T>(sum);
@@ -191,6 +217,12 @@ struct Reduce {
       const int64_t most = plan.elements / least, need = wanted / plan.results;
       plan.chunks = most < 1 ? 1 : most < need ? most : need;
     }
+    plan.chunk_size = (plan.elements + plan.chunks - 1) / plan.chunks;
+    if (plan.chunks > 1) plan.chunk_size = (plan.chunk_size + 15) / 16 * 16;
+    const int64_t count = 16 / int64_t(item_bytes(dtype)), tasks = plan.results * plan.chunks;
+    while (plan.lanes < 32 && plan.lanes * count < plan.chunk_size) plan.lanes *= 2;
+    if (plan.chunk_size > 512 * count || (tasks < 2048 && plan.chunk_size > 64 * count))
+      plan.lanes = kThreads;
     if (plan.chunks > 1) p.scratch_bytes = size_t(plan.chunks * plan.results) * 8;
   }
   template <class T>
@@ -200,9 +232,11 @@ struct Reduce {
     const T* x = static_cast<const T*>(c.inputs[0]);
     A* partial = static_cast<A*>(c.scratch);
     const int64_t tasks = plan.results * plan.chunks;
+    const bool whole = plan.reduced.axes == 1 && plan.reduced.stride[0] == 1 &&
+                       plan.elements % kPack<T> == 0 && is_aligned(x);
     if (inner_reduced)
-      launch(blocks_for(tasks, 1), dim3(kThreads), c.stream, reduce_rows<T, A, Op>, y, partial, x,
-             plan);
+      launch(blocks_for(tasks, kThreads / plan.lanes), dim3(kThreads), c.stream,
+             reduce_rows<T, A, Op>, y, partial, x, plan, whole);
     else
       launch(blocks_for(tasks), dim3(kThreads), c.stream, reduce_columns<T, A, Op>, y, partial, x,
              plan);
@@ -218,14 +252,14 @@ struct Reduce {
     else if (dtype == DType::Bool)  // extrema of truth values
       run_as<uint8_t>(c);
     else
-      with_number(dtype, [&]<class T>() { run_as<T>(c); });
-  }
-  template <class F>
-  static void with_number(DType t, const F& f) {
-    if (t == DType::Bool) fail("expected numbers");
-    with_type(t, [&]<class T>() {
-      if constexpr (!std::is_same_v<T, Bool>) f.template operator()<T>();
-    });
+      with_type(dtype, [&]<class T>() {
+        // Sums and products of integers are the same bits with and without a sign.
+        constexpr bool kOrder = std::is_same_v<Op, Maximum> || std::is_same_v<Op, Minimum>;
+        if constexpr (std::is_integral_v<T> && !kOrder)
+          run_as<std::make_unsigned_t<T>>(c);
+        else if constexpr (!std::is_same_v<T, Bool>)
+          run_as<T>(c);
+      });
   }
 };
 
