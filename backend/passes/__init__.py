@@ -2,7 +2,7 @@
 
 The order: what only differentiation needed goes first (`prune`, `decompose`), then the graph gets smaller
 (`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`, `sparse`). Last, copies go where an
-edge crosses devices (`partition`).
+edge crosses devices (`partition`), and small equal clusters on a GPU become one launch (`launches`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def optimize(graph: Graph) -> Graph:
         dead,
         decompose,
         epilogue,
+        launches,
         partition,
         prune,
         schedule,
@@ -34,7 +35,7 @@ def optimize(graph: Graph) -> Graph:
     trace = executor.debug("passes")
     stages = (
         dead, prune, decompose, dead, simplify, cse, crossentropy, epilogue, dead, cluster,
-        sparse, dead, partition, schedule,
+        sparse, dead, partition, launches, schedule,
     )  # fmt: skip
     with devices.follow_inputs():  # what a pass adds belongs where its inputs are
         for stage in stages:

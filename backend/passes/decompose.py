@@ -54,9 +54,13 @@ def run(graph: Graph) -> Graph:
 
     def with_bodies(node, inputs):
         """A node with sub-graphs (a loop, a condition), with these optimised; else None."""
-        if not any(isinstance(v, Graph) for v in node.attrs.values()):
+        bodies = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
+        if not bodies:
             return None
-        return rewrite.copy(node, inputs, node.attrs | partition.bodies(node))
+        from hornbeam.backend import passes
+
+        optimized = {k: passes.optimize(partition.on_host(g)) for k, g in bodies.items()}
+        return rewrite.copy(node, inputs, node.attrs | optimized)
 
     def visit(node, inputs):
         return with_bodies(node, inputs) or expand(

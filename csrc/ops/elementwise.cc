@@ -387,6 +387,7 @@ class Elementwise {
 
   void read_program(const Prepare& p) {
     const Attrs& attrs = *p.attrs;
+    if (attr_has(attrs, "parts")) fail("several clusters in one launch are for GPUs only");
     const int num_fns = int(attr_strs_size(attrs, "fns"));
     const IntList arity = attr_ints(attrs, "arity"), args = attr_ints(attrs, "args"),
                   outs = attr_ints(attrs, "outs");

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vector>
+
 #include "cuda/jit.h"
 #include "ops/elementwise_cluster.cuh"
 #include "ops/gemm_mma.cuh"
@@ -356,18 +358,37 @@ bool describe(const TensorSpec& in, const TensorSpec& out, ClusterOperand* x) {
   return true;
 }
 
-// Fills `c` but for the pointers. False if a function or the size is beyond this kernel.
+// Attribute `parts`: several equal clusters, whose operands come one cluster after the other.
+int parts_of(const Prepare& p) {
+  return attr_has(*p.attrs, "parts") ? int(attr_int(*p.attrs, "parts")) : 1;
+}
+
+// Whether the operands of all parts lie as those of the first, dense or one element that repeats.
+bool parts_fit(const Prepare& p, const Cluster& c) {
+  for (int k = 0; k < p.num_inputs; ++k) {
+    const ClusterOperand& first = c.inputs[k % c.num_inputs];
+    ClusterOperand x;
+    if (!describe(p.inputs[k], p.outputs[k / c.num_inputs * c.num_outputs], &x) ||
+        told_axes(x) != 0 || (x.axes == 0) != (first.axes == 0) || x.dtype != first.dtype)
+      return false;
+  }
+  return true;
+}
+
+// Fills `c` but for the pointers, for the first part. False if a function or the size is beyond
+// this kernel.
 bool translate(const Prepare& p, Cluster* c) {
-  const int steps = int(attr_strs_size(*p.attrs, "fns"));
-  if (p.num_inputs > kMaxInputs || p.num_outputs > kMaxOutputs || steps > kMaxSteps) return false;
+  const int steps = int(attr_strs_size(*p.attrs, "fns")), parts = parts_of(p),
+            inputs = p.num_inputs / parts, outputs = p.num_outputs / parts;
+  if (inputs > kMaxInputs || outputs > kMaxOutputs || steps > kMaxSteps) return false;
   const IntList arity = attr_ints(*p.attrs, "arity"), args = attr_ints(*p.attrs, "args"),
                 outs = attr_ints(*p.attrs, "outs");
   c->total = num_elements(p.outputs[0]);
-  c->num_inputs = p.num_inputs;
+  c->num_inputs = inputs;
   c->num_steps = steps;
-  c->num_outputs = p.num_outputs;
+  c->num_outputs = outputs;
   Kind kinds[kMaxInputs + kMaxSteps];
-  for (int i = 0; i < p.num_inputs; ++i) {
+  for (int i = 0; i < inputs; ++i) {
     if (!describe(p.inputs[i], p.outputs[0], &c->inputs[i])) return false;
     kinds[i] = kind_of(p.inputs[i].dtype);
   }
@@ -384,21 +405,26 @@ bool translate(const Prepare& p, Cluster* c) {
     if (!f || f->arity != n) return false;
     s.function = f->function;
     s.result = f->function == kCast ? kind_of(s.wrap) : f->test ? Kind::U8 : s.type;
-    kinds[p.num_inputs + k] = s.result;
+    kinds[inputs + k] = s.result;
   }
-  for (int o = 0; o < p.num_outputs; ++o) {
+  for (int o = 0; o < outputs; ++o) {
     c->outputs[o].dtype = p.outputs[o].dtype;
     c->outputs[o].value = uint8_t(outs.data[o]);
   }
-  return true;
+  return parts == 1 || parts_fit(p, *c);
 }
 
 class Elementwise {
  public:
   explicit Elementwise(Prepare& p) {
     if (!translate(p, &cluster_)) fail("no CUDA kernel for this cluster");
-    if (!compiles(cluster_.total)) return;
-    source_ = source_of(cluster_);
+    int64_t total = 0;
+    for (int o = 0; o < p.num_outputs; o += cluster_.num_outputs) {
+      totals_.push_back(num_elements(p.outputs[o]));
+      total += totals_.back();
+    }
+    if (!compiles(total)) return;
+    source_ = source_of(cluster_, totals_.size() > 1);
     compiled_ = compile(source_.text, kClusterKernel, architecture());
     source_.text.clear();
   }
@@ -407,20 +433,32 @@ class Elementwise {
     return translate(p, &c);
   }
   void run(const Call& call) const {
-    if (cluster_.total == 0) return;
     Cluster c = cluster_;
-    for (int i = 0; i < c.num_inputs; ++i) c.inputs[i].data = call.inputs[i];
-    for (int i = 0; i < c.num_outputs; ++i) c.outputs[i].data = call.outputs[i];
-    if (!compiled_) {
-      launch(blocks_for(c.total), dim3(kThreads), call.stream, interpret, c);
-      return;
+    ClusterLaunch launched = {{}, 0};
+    const void* const* inputs = call.inputs;
+    void* const* outputs = call.outputs;
+    for (const int64_t total : totals_) {
+      c.total = total;
+      for (int i = 0; i < c.num_inputs; ++i) c.inputs[i].data = *inputs++;
+      for (int i = 0; i < c.num_outputs; ++i) c.outputs[i].data = *outputs++;
+      if (total == 0) continue;
+      if (!compiled_) {
+        launch(blocks_for(total), dim3(kThreads), call.stream, interpret, c);
+      } else if (source_.parts == 0) {
+        arguments_of(c, source_, &launched);
+      } else if (!add_part(c, source_, &launched)) {
+        start(&launched, call.stream);
+        add_part(c, source_, &launched);
+      }
     }
-    int64_t words[kMaxArguments];
-    const int64_t threads = arguments_of(c, source_, words);
-    compiled_->launch(blocks_for(threads), dim3(kThreads), call.stream, words);
+    if (launched.grid.x > 0) start(&launched, call.stream);
   }
 
  private:
+  void start(ClusterLaunch* launched, void* stream) const {
+    compiled_->launch(launched->grid, dim3(kThreads), stream, launched->words);
+    *launched = {{}, 0};
+  }
   // Compiling costs more than a small tensor gains; HORNBEAM_CUDA_COMPILE=all: nevertheless; 0:
   // never.
   static bool compiles(int64_t total) {
@@ -432,7 +470,8 @@ class Elementwise {
     return total > 0;
   }
 
-  Cluster cluster_;
+  Cluster cluster_;              // the first part
+  std::vector<int64_t> totals_;  // elements of each part
   ClusterSource source_;
   std::shared_ptr<const CompiledKernel> compiled_;  // null: interpreted
 };

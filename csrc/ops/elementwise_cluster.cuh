@@ -94,6 +94,10 @@ struct ClusterOperand {
   uint8_t axes;  // 0: dense; else merged axes, innermost first; stride 0 repeats
   int64_t size[kMaxAxes], stride[kMaxAxes];
 };
+// Axes that a kernel must know: none where one element repeats.
+inline int told_axes(const ClusterOperand& x) {
+  return x.axes == 1 && x.stride[0] == 0 ? 0 : x.axes;
+}
 struct Step {
   Function function;
   Kind type, result;  // of the last operand, of the result
@@ -113,19 +117,29 @@ struct Cluster {
   Result outputs[kMaxOutputs];
 };
 
-// Source of a kernel for one cluster. It depends on what the cluster does and on which axes
-// operands repeat, not on sizes, but that short axes and few elements allow more.
+// Source of a kernel for one cluster, or for several parts: equal clusters of operands that are
+// dense or repeat one element. It depends on what the cluster does and on which axes operands
+// repeat, not on sizes, but that short axes and few elements allow more.
 struct ClusterSource {
   std::string text;
-  int width = 1;      // elements of a pack, which a thread takes at once
-  int arguments = 0;  // words of 8 bytes
+  int width = 1;  // elements of a pack, which a thread takes at once
+  int words = 0;  // of 8 bytes, that describe a part
+  int parts = 0;  // at most, of one launch; 0: it is for one cluster
 };
-constexpr int kMaxArguments = 2 + kMaxInputs + kMaxOutputs + 2 * kMaxInputs * kMaxAxes;
+constexpr int kMaxWords = 512;  // what older drivers take as arguments
 constexpr char kClusterKernel[] = "hornbeam_cluster";
-ClusterSource source_of(const Cluster& c);
+ClusterSource source_of(const Cluster& c, bool parts);
 
-// What the kernel is called with: `words` has room for `arguments` of them. Returns the number of
-// threads that have something to do. Packs are taken where operands are aligned to them.
-int64_t arguments_of(const Cluster& c, const ClusterSource& s, int64_t* words);
+// What the kernel is called with: `words` has room for kMaxWords. Packs are taken where operands
+// are aligned to them.
+struct ClusterLaunch {
+  int64_t words[kMaxWords];
+  dim3 grid;
+};
+// For `c` alone.
+void arguments_of(const Cluster& c, const ClusterSource& s, ClusterLaunch* launch);
+// Adds a part. False if there is no room; it belongs to the next launch then. `launch` starts with
+// words[0] = 0 and a grid of 0.
+bool add_part(const Cluster& c, const ClusterSource& s, ClusterLaunch* launch);
 
 }  // namespace hb::cuda

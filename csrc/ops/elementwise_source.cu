@@ -127,7 +127,7 @@ void write(std::string& to, const P&... pieces) {
 enum class Lines { Dense, Row, Repeat, Single };
 Lines lines_of(const ClusterOperand& x, int width) {
   if (x.axes == 0) return Lines::Dense;
-  if (x.axes == 1 && x.stride[0] == 0) return Lines::Repeat;
+  if (told_axes(x) == 0) return Lines::Repeat;
   if (x.size[0] % width != 0) return Lines::Single;
   return x.stride[0] == 0 ? Lines::Repeat : x.stride[0] == 1 ? Lines::Row : Lines::Single;
 }
@@ -138,6 +138,28 @@ int width_of(const Cluster& c) {
   for (int k = 0; k < c.num_outputs; ++k) widest = std::max(widest, item_bytes(c.outputs[k].dtype));
   return widest == 1 ? 8 : int(16 / widest);
 }
+
+// A thread takes one pack after the other, then one of the elements that are left.
+constexpr char kOneText[] =
+    R"(  const Index threads = Index(gridDim.x) * blockDim.x;
+  const Index mine = Index(blockIdx.x) * blockDim.x + threadIdx.x;
+  const Index packs = Index(args.packs), total = Index(args.total);
+  for (Index p = mine; p < packs; p += threads) step<W>(args, p * W);
+  for (Index i = packs * W + mine; i < total; i += threads) step<1>(args, i);
+)";
+// A block belongs to the last part that begins at or before it, and takes a pack with each thread.
+constexpr char kPartsText[] =
+    R"(  int low = 0;
+  for (int high = int(args.parts); high - low > 1;) {
+    const int middle = (low + high) / 2;
+    (args.part[middle].first <= blockIdx.x ? low : high) = middle;
+  }
+  const Part& part = args.part[low];
+  const Index mine = (blockIdx.x - Index(part.first)) * blockDim.x + threadIdx.x;
+  const Index packs = Index(part.packs), rest = packs * W + mine;
+  if (mine < packs) step<W>(part, mine * W);
+  if (rest < Index(part.total)) step<1>(part, rest);
+)";
 
 // Sets `at` to the place of element `r` in operand x, whose axes begin at `first`. Empty: it is 0.
 std::string place_text(const ClusterOperand& x, int first) {
@@ -205,7 +227,7 @@ void write_step(std::string& s, const Step& step, int result) {
 
 }  // namespace
 
-ClusterSource source_of(const Cluster& c) {
+ClusterSource source_of(const Cluster& c, bool parts) {
   ClusterSource source;
   source.width = width_of(c);
   int axes = 0;
@@ -213,7 +235,7 @@ ClusterSource source_of(const Cluster& c) {
   for (int k = 0; k < c.num_inputs; ++k) {
     const ClusterOperand& x = c.inputs[k];
     write_load(loads, x, k, axes, source.width);
-    axes += x.axes;
+    axes += told_axes(x);
     write(body, "    const ", computed_name(kind_of(x.dtype)), " v", k, " = widened(x", k,
           ".v[j]);\n");
   }
@@ -226,17 +248,23 @@ ClusterSource source_of(const Cluster& c) {
           is_special(y.dtype) ? ">::of(v" : "(v", y.value, ");\n");
     write(stores, "  store_pack<", type, ", W>(args.outputs[", k, "], i, y", k, ");\n");
   }
-  source.arguments = 2 + c.num_inputs + c.num_outputs + 2 * axes;
+  source.words = 3 + c.num_inputs + c.num_outputs + 2 * axes;
+  if (parts) source.parts = (kMaxWords - 1) / source.words;
   const bool wide = c.total >= int64_t(1) << 31;
   std::string& s = source.text;
   write(s, kTypesText, kHelperText, "\n", kPackText, "\ntypedef ", wide ? "uint64_t" : "uint32_t",
-        " Index;\nstruct Arguments {\n  int64_t total, packs;\n");
+        " Index;\nstruct Part {\n  int64_t total, packs, first;  // elements; packs of them; its "
+        "first block\n");
   if (c.num_inputs > 0) write(s, "  const void* inputs[", c.num_inputs, "];\n");
   write(s, "  void* outputs[", c.num_outputs, "];\n");
   if (axes > 0) write(s, "  int64_t size[", axes, "], stride[", axes, "];\n");
-  write(s, R"(};
-template <int W>
-__device__ __forceinline__ void step(const Arguments& args, Index i) {
+  write(s, "};\n");
+  if (parts)
+    write(s, "struct Arguments {\n  int64_t parts;\n  Part part[", source.parts, "];\n};\n");
+  else
+    write(s, "typedef Part Arguments;\n");
+  write(s, R"(template <int W>
+__device__ __forceinline__ void step(const Part& args, Index i) {
 )",
         loads, "#pragma unroll\n  for (int j = 0; j < W; ++j) {\n", body, "  }\n", stores, R"(}
 }
@@ -245,33 +273,27 @@ __global__ void __launch_bounds__()",
         kThreads, ") ", kClusterKernel, R"((const __grid_constant__ hb::cuda::Arguments args) {
   using namespace hb::cuda;
   constexpr int W = )",
-        source.width, R"(;
-  const Index threads = Index(gridDim.x) * blockDim.x;
-  const Index mine = Index(blockIdx.x) * blockDim.x + threadIdx.x;
-  const Index packs = Index(args.packs), total = Index(args.total);
-  for (Index p = mine; p < packs; p += threads) step<W>(args, p * W);
-  for (Index i = packs * W + mine; i < total; i += threads) step<1>(args, i);
-}
-}
-)");
+        source.width, ";\n", parts ? kPartsText : kOneText, "}\n}\n");
   return source;
 }
 
-int64_t arguments_of(const Cluster& c, const ClusterSource& s, int64_t* words) {
+// Fills in what the source calls a Part; returns the number of threads that have something to do.
+static int64_t describe_part(const Cluster& c, const ClusterSource& s, int64_t first,
+                             int64_t* words) {
   bool aligned = true;
   const auto see = [&](const void* data, DType dtype) {
     aligned &= reinterpret_cast<uintptr_t>(data) % (item_bytes(dtype) * size_t(s.width)) == 0;
     return int64_t(reinterpret_cast<uintptr_t>(data));
   };
-  int64_t *at = words + 2, *sizes = at + c.num_inputs + c.num_outputs,
-          *strides = sizes + (s.arguments - 2 - c.num_inputs - c.num_outputs) / 2;
+  const int operands = c.num_inputs + c.num_outputs, axes = (s.words - 3 - operands) / 2;
+  int64_t *at = words + 3, *sizes = at + operands, *strides = sizes + axes;
   for (int k = 0; k < c.num_inputs; ++k) {
     const ClusterOperand& x = c.inputs[k];
     const Lines lines = lines_of(x, s.width);
     *at++ = lines == Lines::Dense || lines == Lines::Row
                 ? see(x.data, x.dtype)
                 : int64_t(reinterpret_cast<uintptr_t>(x.data));
-    for (int d = 0; d < x.axes; ++d) {
+    for (int d = 0; d < told_axes(x); ++d) {
       *sizes++ = x.size[d];
       *strides++ = x.stride[d];
     }
@@ -279,7 +301,21 @@ int64_t arguments_of(const Cluster& c, const ClusterSource& s, int64_t* words) {
   for (int k = 0; k < c.num_outputs; ++k) *at++ = see(c.outputs[k].data, c.outputs[k].dtype);
   words[0] = c.total;
   words[1] = aligned ? c.total / s.width : 0;
+  words[2] = first;
   return std::max(words[1], c.total - words[1] * s.width);
+}
+
+void arguments_of(const Cluster& c, const ClusterSource& s, ClusterLaunch* launch) {
+  launch->grid = blocks_for(describe_part(c, s, 0, launch->words));
+}
+
+bool add_part(const Cluster& c, const ClusterSource& s, ClusterLaunch* launch) {
+  int64_t& parts = launch->words[0];
+  if (parts == s.parts) return false;
+  const int64_t threads = describe_part(c, s, launch->grid.x, launch->words + 1 + parts * s.words);
+  launch->grid.x += unsigned((threads + kThreads - 1) / kThreads);
+  ++parts;
+  return true;
 }
 
 }  // namespace hb::cuda

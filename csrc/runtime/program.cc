@@ -26,6 +26,7 @@ class KernelInstruction : public Instruction {
     kernel_ = def.create(p);
     scratch_bytes = p.scratch_bytes;
     inplace = def.inplace;
+    if (attr_has(*p.attrs, "parts")) parts = int(attr_int(*p.attrs, "parts"));
     single_thread = p.single_thread;
     label = std::string(def.op) + "/" + level;
   }
@@ -77,12 +78,15 @@ std::string functions_of(const Attrs& attrs) {
   for (int64_t i = 0; i < n && i < 8; ++i)
     text << (i ? " " : " [") << attr_strs_at(attrs, "fns", i);
   text << (n > 8 ? " …]" : "]");
+  if (attr_has(attrs, "parts")) text << " x " << attr_int(attrs, "parts");
   return text.str();
 }
 
 std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, Device& device) {
-  if (device.is_host() && in.op == "host") return std::make_unique<HostInstruction>(in.host);
-  if (auto control = make_control_flow(in.op, in.children, p, device)) return control;
+  if (device.is_host()) {
+    if (in.op == "host") return std::make_unique<HostInstruction>(in.host);
+    if (auto control = make_control_flow(in.op, in.children, p)) return control;
+  }
   int level = 0;
   const KernelDef* def = find_kernel(in.op.c_str(), p, isa_level(), &level, device.kind());
   if (!def)
@@ -159,9 +163,8 @@ void Program::prepare_instructions() {
           step.instruction = std::make_unique<CopyInstruction>(p, device, device_of(in.inputs[0]));
         } else {
           for (const auto* operands : {&in.inputs, &in.outputs})
-            for (const int& s : *operands) {
-              const bool predicate = in.op == "cond" && &s == in.inputs.data();
-              if (&device_of(s) == (predicate ? &host_device() : &device)) continue;
+            for (int s : *operands) {
+              if (&device_of(s) == &device) continue;
               fail("operands on different devices, %s and %s", device.name().c_str(),
                    device_of(s).name().c_str());
             }
@@ -258,7 +261,6 @@ void Program::move_copies() {
 bool Program::recordable(size_t i) const {
   const Step& step = steps_[i];
   if (!step.device || !step.device->can_record() || !recordings_wanted()) return false;
-  if (!spec_.instructions[i].children.empty()) return false;  // the host decides how it goes on
   for (int s : spec_.instructions[i].inputs)
     if (&device_of(s) != step.device) return false;
   return true;
@@ -368,8 +370,12 @@ void Program::plan() {
     const InstructionSpec& in = spec_.instructions[i];
     if (num_bytes(spec_.slots[in_root]) != num_bytes(spec_.slots[out])) return false;
     if (&device_of(in_root) != &device_of(out)) return false;
+    const size_t parts = size_t(steps_[i].instruction->parts);
+    const size_t o =
+        size_t(std::find(in.outputs.begin(), in.outputs.end(), out) - in.outputs.begin());
     for (size_t k = 0; k < in.inputs.size(); ++k) {
       if (root(in.inputs[k]) != in_root) continue;
+      if (k * parts / in.inputs.size() != o * parts / in.outputs.size()) return false;
       const bool ok =
           mask == ~0u ? num_elements(spec_.slots[in.inputs[k]]) == num_elements(spec_.slots[out])
                       : out == in.outputs[0] && k < 32 && (mask >> k & 1);

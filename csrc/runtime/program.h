@@ -52,7 +52,10 @@ class Instruction {
   virtual ~Instruction() = default;
   virtual void run(const Call& call) const = 0;
   size_t scratch_bytes = 0;
-  uint32_t inplace = 0;        // as KernelDef::inplace
+  uint32_t inplace = 0;  // as KernelDef::inplace
+  // Equal pieces of work on operands of their own (attribute "parts"), side by side: an output may
+  // use the buffer of inputs of its own part only.
+  int parts = 1;
   bool single_thread = false;  // as Prepare::single_thread
   double seconds = 0;          // about, on one thread
   std::string label;           // op and level, for plans and profiles
