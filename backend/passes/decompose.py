@@ -54,13 +54,9 @@ def run(graph: Graph) -> Graph:
 
     def with_bodies(node, inputs):
         """A node with sub-graphs (a loop, a condition), with these optimised; else None."""
-        bodies = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
-        if not bodies:
+        if not any(isinstance(v, Graph) for v in node.attrs.values()):
             return None
-        from hornbeam.backend import passes
-
-        optimized = {k: passes.optimize(partition.on_host(g)) for k, g in bodies.items()}
-        return rewrite.copy(node, inputs, node.attrs | optimized)
+        return rewrite.copy(node, inputs, node.attrs | partition.bodies(node))
 
     def visit(node, inputs):
         return with_bodies(node, inputs) or expand(

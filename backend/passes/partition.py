@@ -3,9 +3,10 @@
 Before: y = matmul(x, w) on cuda:0; z = sort(y) on cuda:0     (no CUDA kernel for sort; x on the CPU)
 After:  a = copy(x) on cuda:0; y = matmul(a, w) on cuda:0; b = copy(y); z = sort(b)
 
-A node asked for a device without a kernel for it runs on the CPU. Control flow and functions in Python
-always do. Results of the graph and new values of variables go back to where they belong. A pair of
-copies (send, receive) is one instruction here: both ends are in one process.
+A node asked for a device without a kernel for it runs on the CPU, and functions in Python always do.
+Control flow runs where its bodies are (`bodies`); what decides how it goes on is copied to the CPU.
+Results of the graph and new values of variables go back to where they belong. A pair of copies (send,
+receive) is one instruction here: both ends are in one process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hornbeam.backend import _core, devices
 from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.passes.rewrite import Rewrite
-from hornbeam.backend.registry import CONSTANT, copy
+from hornbeam.backend.registry import CONSTANT, LEAVES, copy
 
 #: They compute nothing: their result is the memory of the first input.
 _VIEWS = ("reshape", "barrier")
@@ -45,23 +46,61 @@ def has_kernel(op, inputs, attrs, outputs, name: str | None) -> bool:
     )
 
 
-def on_host(graph: Graph) -> Graph:
-    """The graph with every node on the CPU (bodies of control flow, which run there)."""
+def bodies(node) -> dict[str, Graph]:
+    """The bodies of control flow, optimised: on the node's device if all of them can run there alone.
+
+    Else on the CPU: a copy in every round would cost more than the kernels gain.
+    """
+    from hornbeam.backend import passes
+
+    graphs = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
+    name = node.device or HOST
+    if name.startswith("cuda"):
+        found = {k: passes.optimize(_placed(g, name)) for k, g in graphs.items()}
+        if all(_lives_on(g, name) for g in found.values()):
+            if node.op.name == "while_loop":
+                _fetch_outputs(found["condition"])
+            return found
+    return {k: passes.optimize(_placed(g, HOST)) for k, g in graphs.items()}
+
+
+def _placed(graph: Graph, name: str) -> Graph:
+    """The graph with every node on one device."""
     if not devices.in_use:
         return graph
+    place = None if name == HOST else name
     rewrite = Rewrite(graph)
 
     def visit(node, inputs):
         out = rewrite.copy(node, inputs)
-        out[0].node.device = None
+        out[0].node.device = place
         return out
 
     new = rewrite.run(visit)
     for node in new.nodes:
         if node.op is CONSTANT:
-            node.attrs = {"tensor": node.attrs["tensor"].to(HOST)}
-            node.device = None
+            node.attrs = {"tensor": node.attrs["tensor"].to(name)}
+        if node.op in LEAVES:
+            node.device = place
     return new
+
+
+def _lives_on(graph: Graph, name: str) -> bool:
+    """Whether nothing is computed elsewhere (the predicates of conditions inside are fetched)."""
+    return all(node.device == name for node in graph.nodes if node.op not in (CONSTANT, copy))
+
+
+def _fetch_outputs(graph: Graph) -> None:
+    with graph:
+        graph.outputs = [graph.add(copy, (v,), {}).outputs[0] for v in graph.outputs]
+    for v in graph.outputs:
+        v.node.device = None
+
+
+def _body_device(node) -> str | None:
+    """Where the bodies of control flow give their results; None for another node."""
+    found = [g for k, g in node.attrs.items() if isinstance(g, Graph) and k != "condition"]
+    return (found[0].outputs[0].node.device or HOST) if found else None
 
 
 def run(graph: Graph) -> Graph:
@@ -84,11 +123,16 @@ def run(graph: Graph) -> Graph:
 
     def visit(node, inputs):
         name = node.device or HOST
+        body_device = _body_device(node)
         if node.op.name in _VIEWS:
             name = inputs[0].node.device or HOST
+        elif body_device is not None:
+            name = body_device
         elif not _runs_on(node, name):
             name = HOST
-        if node.op.name != "barrier":  # it only keeps an order
+        if node.op.name == "cond":
+            inputs = (on(inputs[0], HOST), *(on(v, name) for v in inputs[1:]))
+        elif node.op.name != "barrier":  # it only keeps an order
             inputs = tuple(on(v, name) for v in inputs)
         out = rewrite.copy(node, inputs)
         out[0].node.device = name
@@ -105,12 +149,8 @@ def run(graph: Graph) -> Graph:
 
 
 def _runs_on(node, name) -> bool:
-    if name.startswith("cpu"):
-        return name == HOST or not _needs_python(node)
-    return not _needs_python(node) and has_kernel(
+    if node.op.host is not None:
+        return name == HOST
+    return name.startswith("cpu") or has_kernel(
         node.op, node.inputs, node.attrs, node.outputs, name
     )
-
-
-def _needs_python(node) -> bool:
-    return node.op.host is not None or any(isinstance(a, Graph) for a in node.attrs.values())

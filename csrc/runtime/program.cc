@@ -83,10 +83,8 @@ std::string functions_of(const Attrs& attrs) {
 }
 
 std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, Device& device) {
-  if (device.is_host()) {
-    if (in.op == "host") return std::make_unique<HostInstruction>(in.host);
-    if (auto control = make_control_flow(in.op, in.children, p)) return control;
-  }
+  if (device.is_host() && in.op == "host") return std::make_unique<HostInstruction>(in.host);
+  if (auto control = make_control_flow(in.op, in.children, p, device)) return control;
   int level = 0;
   const KernelDef* def = find_kernel(in.op.c_str(), p, isa_level(), &level, device.kind());
   if (!def)
@@ -163,8 +161,9 @@ void Program::prepare_instructions() {
           step.instruction = std::make_unique<CopyInstruction>(p, device, device_of(in.inputs[0]));
         } else {
           for (const auto* operands : {&in.inputs, &in.outputs})
-            for (int s : *operands) {
-              if (&device_of(s) == &device) continue;
+            for (const int& s : *operands) {
+              const bool predicate = in.op == "cond" && &s == in.inputs.data();
+              if (&device_of(s) == (predicate ? &host_device() : &device)) continue;
               fail("operands on different devices, %s and %s", device.name().c_str(),
                    device_of(s).name().c_str());
             }
@@ -261,6 +260,7 @@ void Program::move_copies() {
 bool Program::recordable(size_t i) const {
   const Step& step = steps_[i];
   if (!step.device || !step.device->can_record() || !recordings_wanted()) return false;
+  if (!spec_.instructions[i].children.empty()) return false;  // the host decides how it goes on
   for (int s : spec_.instructions[i].inputs)
     if (&device_of(s) != step.device) return false;
   return true;

@@ -80,7 +80,7 @@ def test_another_address_is_recorded_again(cuda):
     assert after[0] > before[0] and after[1] > before[1] and after[2] > before[2]
 
 
-def test_an_op_of_the_processor_splits_the_recording(cuda):
+def test_a_loop_splits_the_recording(cuda):
     def f(x):
         y = ops.softmax(ops.matmul(x, ops.transpose(x)))
         y = ops.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y * 2), (0, y))[1]
