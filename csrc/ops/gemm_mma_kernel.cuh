@@ -347,7 +347,7 @@ __device__ __forceinline__ void store_parts(const MmaProduct& p, int batch, int 
       Whole whole;
       HB_UNROLL
       for (int c = 0; c < kCount; ++c) whole.x[c] = narrowed<T>(sums[c]);
-      *reinterpret_cast<Whole*>(to) = whole;
+      store_whole(to, whole);
     } else {
       HB_UNROLL_NOT
       for (int c = 0; c < left; ++c)

@@ -259,6 +259,9 @@ def machine_code(source, architecture, folder):
     ("source", "architecture", "instructions"),
     [
         ("gemm_mma.cu", "sm_80", ("HMMA.16816.F32", "LDGSTS", "LDSM")),
+        ("gemm_mma_bytes.cu", "sm_80", ("IMMA.16832.S8.S8", "LDSM.16.MT88", "STG.E.128")),
+        ("softmax.cu", "sm_80", ("LDG.E.128", "STG.E.128")),
+        ("batch_norm.cu", "sm_80", ("LDG.E.128", "STG.E.128")),
         ("gemm_mma_float.cu", "sm_80", ("HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32", "DMMA")),
         (
             "gemm_hopper.cu",

@@ -28,6 +28,12 @@ for a, b in shapes:
                 for _ in range(2):
                     got = f(swap(x, ta), swap(y, tb), bias)
             np.testing.assert_array_equal(np.array(ops.cast(got, "float32")), expected)
+            skip = ops.cast(rng.integers(-3, 4, expected.shape).astype("float32"), dtype)
+            f = lambda x, y, skip: ops.matmul(swap(x, ta), swap(y, tb)) + skip
+            with hornbeam.device("cuda:0"):
+                got = backend.function(f)(swap(x, ta), swap(y, tb), skip)
+            expected = np.array(ops.cast(x, "float32")) @ np.array(ops.cast(y, "float32"))
+            np.testing.assert_array_equal(np.array(ops.cast(got - skip, "float32")), expected)
 print("right")
 """
 
@@ -58,8 +64,8 @@ def used(result):
 def test_it_is_used_where_it_is_asked_for(emulated, folder):
     assert used(run(emulated, folder)) == 0
     # of four shapes, one has two axes of batches; (transposed, transposed) of dense matrices is one
-    # that only they can do; each runs twice
-    assert used(run(emulated, folder, HORNBEAM_CUDA_PRODUCTS="cublaslt")) > 48
+    # that only they can do; each runs twice, and once with a skip connection
+    assert used(run(emulated, folder, HORNBEAM_CUDA_PRODUCTS="cublaslt")) > 72
 
 
 def test_measured_shapes_keep_the_faster_one(emulated, folder):
