@@ -31,7 +31,8 @@ for a, b in shapes:
             skip = ops.cast(rng.integers(-3, 4, expected.shape).astype("float32"), dtype)
             f = lambda x, y, skip: ops.matmul(swap(x, ta), swap(y, tb)) + skip
             with hornbeam.device("cuda:0"):
-                got = backend.function(f)(swap(x, ta), swap(y, tb), skip)
+                f = backend.function(f)
+                got = f(swap(x, ta), swap(y, tb), skip)
             expected = np.array(ops.cast(x, "float32")) @ np.array(ops.cast(y, "float32"))
             np.testing.assert_array_equal(np.array(ops.cast(got - skip, "float32")), expected)
 print("right")
