@@ -143,9 +143,14 @@ struct Chosen {
   HB_INLINE Vec<T> state_slope(Vec<T> y) const { return slope<T>(of_state, y); }
 };
 
-// Rows of a tile: few rows that no row of the batch fills, few tiles.
+// Rows of a tile: few rows that no row of the batch fills, few tiles, and tiles that are packed
+// with few shuffles (see pack_few).
+template <class T>
 int64_t tile_rows(int64_t rows) {
-  const auto cost = [&](int64_t mr) { return ceil_div(rows, mr) * (2 * mr + 1); };
+  const auto cost = [&](int64_t mr) {
+    const bool few = mr <= kLanes<T> / 2 && (mr & (mr - 1)) == 0;
+    return ceil_div(rows, mr) * (2 * mr + 1) + (few ? 0 : rows / 8);
+  };
   int64_t best = min64(max64(rows, 1), kMaxRows);
   for (int64_t mr = best - 1; mr > 0; --mr)
     if (cost(mr) < cost(best)) best = mr;
@@ -166,7 +171,7 @@ struct Recurrent {
   int64_t tile_elems;             // of a tile of packed rows
   int64_t packed, a_elems, z_elems;
   int mask_at = -1, drop_at = -1;  // which inputs, or -1
-  bool serial;
+  bool serial, scattered;          // scattered: a step is many rows of large tensors
   Function of_gate, of_state;
   TileKernel<T> kernel[2];
 
@@ -191,10 +196,12 @@ struct Recurrent {
     rows = min64(batch, max64(kLeastRows, ceil_div(batch, num_threads())));
     rows = ceil_div(rows, max64(1, ceil_div(rows, kTaskRows)));
     tasks = batch ? ceil_div(batch, rows) : 0;
-    mr = tile_rows(rows);
+    mr = tile_rows<T>(rows);
     kc = k ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
     serial =
         2.0 * double(steps) * double(batch) * double(units) * double(units * gates) < kSerialFlops;
+    scattered =
+        rows >= kLeastRows && num_elements(states) * gates > int64_t(l2_bytes() / sizeof(T));
     p.single_thread = serial || tasks <= 1;
     packed = panels * k * kNr;
     tile_elems = round_up(mr * k + kLanes<T>, 64);  // pack_rows stores whole vectors
@@ -290,23 +297,25 @@ struct Recurrent {
     const T* from[kMaxRows];
     for (int r = 0; r < n; ++r) from[r] = row(i + r);
     T* to = a + i / mr * tile_elems + k * mr;
-    if (mr == kHalf && n == kHalf && count % kLanes<T> == 0)
-      pack_half(to, from, count);
-    else
+    if (n < mr || count % kLanes<T> || !pack_few(to, from, n, count))
       pack_rows<T, T>(to, int(mr), from, n, count, count);
   }
-  // Tiles of half as many rows as a vector has lanes: half the shuffles, and no lane is stored
-  // twice.
-  static constexpr int kHalf = kLanes<T> / 2;
-  static void pack_half(T* to, const T* const* rows, int64_t k) {
-    for (int64_t j = 0; j < k; j += kLanes<T>) {
-      Vec<T> v[kHalf];
+  // As pack_rows, but log2(n) shuffles of vectors that are stored whole, where n <= most is a power
+  // of two.
+  template <int kMost = kLanes<T> / 2>
+  static bool pack_few(T* to, const T* const* rows, int n, int64_t count) {
+    if constexpr (kMost > 1)
+      if (n < kMost) return pack_few<kMost / 2>(to, rows, n, count);
+    if (n != kMost) return false;
+    for (int64_t j = 0; j < count; j += kLanes<T>) {
+      Vec<T> v[kMost];
 #pragma GCC unroll 8
-      for (int i = 0; i < kHalf; ++i) v[i] = load(rows[i] + j);
+      for (int i = 0; i < kMost; ++i) v[i] = load(rows[i] + j);
       transpose(v);
 #pragma GCC unroll 8
-      for (int i = 0; i < kHalf; ++i) store(to + j * kHalf + i * kLanes<T>, v[i]);
+      for (int i = 0; i < kMost; ++i) store(to + j * kMost + i * kLanes<T>, v[i]);
     }
+    return true;
   }
 
   // Sequences that a step reads or writes: data[i] + row * width[i] is the first unit.
@@ -345,7 +354,7 @@ struct Recurrent {
   // For `parts` calls, which divide the work.
   HB_INLINE Fetch fetch(const Task& t, const Sequences& from, int64_t step, int64_t block,
                         int64_t parts) const {
-    const bool none = step < 0 || step >= steps;
+    const bool none = !scattered || step < 0 || step >= steps;
     const int64_t u = block * kNr;
     return {from,
             t.m,

@@ -138,8 +138,10 @@ def test_second_derivatives(kind, masked):
 
 
 # (steps, batch, units): one vector and less, several blocks of units with a rest, tasks of unequal
-# size, sums longer than one pass of the product, one row, one step
+# size, sums longer than one pass of the product, one row, one step; rows that are packed with few
+# shuffles; sequences larger than L2
 SIZES = [(3, 2, 1), (2, 7, 16), (3, 33, 40), (5, 100, 24), (2, 9, 130), (1, 1, 33)]
+SIZES += [(3, 4, 48), (2, 700, 48)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
