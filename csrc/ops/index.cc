@@ -6,6 +6,7 @@
 // Writers give the same bits for any number of threads: a destination belongs to one task, which
 // takes its updates in their order.
 #include "ops/element.h"
+#include "ops/parameters.h"
 #include "ops/segments.h"
 #include "ops/strided_copy.h"
 #if defined(__SSE2__)
@@ -81,21 +82,10 @@ struct Gather {
 };
 HB_CPU_KERNEL(gather, Gather, kAllDTypes)
 
-// The rows of a tensor whose first `depth` axes are indexed by the last axis of `indices`.
-struct IndexedRows {
-  int depth;
-  int64_t dims[kMaxRank], rows = 1, inner = 1, count;
+struct IndexedRows : IndexedShape {
   bool wide;
-  IndexedRows(const TensorSpec& x, const TensorSpec& indices) : wide(is_wide(indices)) {
-    depth = int(indices.shape[indices.rank - 1]);
-    if (depth > x.rank) fail("%d indices per place for rank %d", depth, x.rank);
-    for (int i = 0; i < x.rank; ++i) {
-      if (i < depth) dims[i] = x.shape[i];
-      (i < depth ? rows : inner) *= x.shape[i];
-    }
-    count = 1;
-    for (int i = 0; i < indices.rank - 1; ++i) count *= indices.shape[i];
-  }
+  IndexedRows(const TensorSpec& x, const TensorSpec& indices)
+      : IndexedShape(x, indices), wide(is_wide(indices)) {}
   void check(Indices at) const {
     for (int i = 0; i < depth; ++i) check_indices(at, count, dims[i], i, depth, i);
   }
@@ -131,16 +121,6 @@ struct GatherNd {
 };
 HB_CPU_KERNEL(gather_nd, GatherNd, kAllDTypes)
 
-enum class Reduction { kUpdate, kAdd, kMul, kMax, kMin };
-static Reduction reduction_of(const Attrs& attrs) {
-  const char* name = attr_str(attrs, "reduction");
-  if (!strcmp(name, "update")) return Reduction::kUpdate;
-  if (!strcmp(name, "add")) return Reduction::kAdd;
-  if (!strcmp(name, "mul")) return Reduction::kMul;
-  if (!strcmp(name, "max")) return Reduction::kMax;
-  if (!strcmp(name, "min")) return Reduction::kMin;
-  fail("reduction must be update, add, mul, max or min, got %s", name);
-}
 template <Reduction kOp, class T>
 HB_INLINE T reduce_two(T a, T b) {  // NaN wins in max and min
   if constexpr (kOp == Reduction::kAdd) return T(a + b);
@@ -176,10 +156,7 @@ struct ScatterNd {
   explicit ScatterNd(Prepare& p) : rows(p.inputs[0], p.inputs[1]), dtype(p.inputs[0].dtype) {
     reduction = reduction_of(*p.attrs);
     int64_t n = num_elements(p.inputs[0]), item = int64_t(item_bytes(dtype));
-    if (num_elements(p.inputs[2]) != rows.count * rows.inner) {
-      fail("scatter_nd: %lld updates for %lld places of %lld elements",
-           (long long)num_elements(p.inputs[2]), (long long)rows.count, (long long)rows.inner);
-    }
+    rows.expect_updates(p.inputs[2]);
     whole = StridedCopy(1, &n, &item, &item, size_t(item));
     p.scratch_bytes = size_t(rows.count) * sizeof(int64_t);
   }

@@ -3,6 +3,7 @@
 // Indices are int32 or int64; a negative one counts from the end. One out of range reads nothing
 // (its elements are 0) and is reported: the next call that waits for the device throws it.
 #include "cuda/block.cuh"
+#include "ops/parameters.h"
 
 namespace hb::cuda {
 namespace {
@@ -54,22 +55,20 @@ __global__ void __launch_bounds__(kThreads)
 struct Reader {
   View x;
   int64_t total;
-  DType dtype, index_type;
+  DType dtype;
+  bool wide;
   explicit Reader(Prepare& p)
       : x(p.inputs[0], attr_int(*p.attrs, "axis")),
         total(num_elements(p.outputs[0])),
         dtype(p.inputs[0].dtype),
-        index_type(p.inputs[1].dtype) {
-    if (index_type != DType::I32 && index_type != DType::I64)
-      fail("indices must be int32 or int64, got %s", dtype_name(index_type));
-  }
+        wide(is_wide(p.inputs[1])) {}
   template <class F>
   void with_types(const F& f) const {
     with_bits(dtype, [&]<class T>() {
-      if (index_type == DType::I32)
-        f.template operator()<T, int32_t>();
-      else
+      if (wide)
         f.template operator()<T, int64_t>();
+      else
+        f.template operator()<T, int32_t>();
     });
   }
 };
@@ -232,19 +231,8 @@ HB_CUDA_KERNEL_IF(segment_reduce, SegmentReduce, kAllDTypes & ~kBool, 0u, Segmen
 
 // ---------------------------------------------------------------------- several indices a place
 
-// The rows of a tensor whose first `depth` axes are indexed by the last axis of `indices`.
-struct IndexedRows {
-  int depth;
-  int64_t dims[kMaxRank], rows = 1, inner = 1, count = 1;
-  IndexedRows(const TensorSpec& x, const TensorSpec& indices)
-      : depth(int(indices.shape[indices.rank - 1])) {
-    if (depth > x.rank) fail("%d indices per place for rank %d", depth, x.rank);
-    for (int i = 0; i < x.rank; ++i) {
-      dims[i] = x.shape[i];
-      (i < depth ? rows : inner) *= x.shape[i];
-    }
-    for (int i = 0; i < indices.rank - 1; ++i) count *= indices.shape[i];
-  }
+struct IndexedRows : IndexedShape {
+  using IndexedShape::IndexedShape;
   // The row of place j; < 0: out of range.
   template <class I>
   __device__ int64_t row(const I* indices, int64_t j, IndexError* errors) const {
@@ -265,11 +253,6 @@ __global__ void __launch_bounds__(kThreads)
     y[e] = r < 0 ? T(0) : x[r * z.inner + e % z.inner];
   }
 }
-bool index_is_wide(const TensorSpec& indices) {
-  if (indices.dtype != DType::I32 && indices.dtype != DType::I64)
-    fail("indices must be int32 or int64, got %s", dtype_name(indices.dtype));
-  return indices.dtype == DType::I64;
-}
 // f.operator()<index type>()
 template <class F>
 void with_index(bool wide, const F& f) {
@@ -283,7 +266,7 @@ struct GatherNd {
   DType dtype;
   bool wide;
   explicit GatherNd(Prepare& p)
-      : z(p.inputs[0], p.inputs[1]), dtype(p.inputs[0].dtype), wide(index_is_wide(p.inputs[1])) {}
+      : z(p.inputs[0], p.inputs[1]), dtype(p.inputs[0].dtype), wide(is_wide(p.inputs[1])) {}
   void run(const Call& c) const {
     if (z.count * z.inner == 0) return;
     with_bits(dtype, [&]<class T>() {
@@ -302,24 +285,16 @@ HB_CUDA_KERNEL(gather_nd, GatherNd, kAllDTypes)
 __device__ __forceinline__ int64_t index_at(const void* indices, bool wide, int64_t i) {
   return wide ? static_cast<const int64_t*>(indices)[i] : static_cast<const int32_t*>(indices)[i];
 }
-enum class Change { Update, Add, Mul, Max, Min };
-Change change_of(const Attrs& attrs) {
-  static constexpr const char* kNames[] = {"update", "add", "mul", "max", "min"};
-  const char* name = attr_str(attrs, "reduction");
-  for (int i = 0; i < 5; ++i)
-    if (strcmp(name, kNames[i]) == 0) return Change(i);
-  fail("reduction must be update, add, mul, max or min, got %s", name);
-}
 template <class C>
-__device__ C changed(Change how, C a, C b) {  // NaN wins in max and min
+__device__ C changed(Reduction how, C a, C b) {  // NaN wins in max and min
   switch (how) {
-    case Change::Add:
+    case Reduction::kAdd:
       return C(a + b);
-    case Change::Mul:
+    case Reduction::kMul:
       return C(a * b);
-    case Change::Max:
+    case Reduction::kMax:
       return b > a || b != b ? b : a;
-    case Change::Min:
+    case Reduction::kMin:
       return b < a || b != b ? b : a;
     default:
       return b;
@@ -332,27 +307,34 @@ __global__ void __launch_bounds__(kThreads)
     find_places(int64_t* place, const I* indices, const IndexedRows z, IndexError* errors) {
   HB_EACH(j, z.count) place[j] = z.row(indices, j, errors);
 }
+// Of the kThreads updates from `begin` on, those of rows [first, first + rows), in order: update
+// mine[k] goes to row to[k], for k below the result. All threads of the block call it.
+__device__ int list_updates(const int64_t* place, int64_t begin, int64_t count, int64_t first,
+                            int64_t rows, int64_t* mine, int64_t* to) {
+  const int64_t j = begin + threadIdx.x, r = j < count ? place[j] : -1;
+  const bool ours = r >= first && r < first + rows;
+  int total;
+  const int before = scan_block<Add>(int(ours), &total);
+  if (ours) {
+    mine[before] = j;
+    to[before] = r;
+  }
+  __syncthreads();
+  return total;
+}
 // y[place[j]] (op)= updates[j] for every j in order. A block owns a range of rows and looks through
 // all places, kThreads at a time; those of its own go into a list in shared memory, in order, and
 // are done one after the other, a thread for each column. No order is left to chance.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     scatter_rows(T* y, const T* updates, const int64_t* place, int64_t count, int64_t inner,
-                 int64_t rows, int64_t per_block, Change how) {
+                 int64_t rows, int64_t per_block, Reduction how) {
   typedef Compute<T> C;
   __shared__ int64_t mine[kThreads], to[kThreads];
   for (int64_t first = blockIdx.x * per_block; first < rows;
        first += int64_t(gridDim.x) * per_block) {
     for (int64_t begin = 0; begin < count; begin += kThreads) {
-      const int64_t j = begin + threadIdx.x, r = j < count ? place[j] : -1;
-      const bool ours = r >= first && r < first + per_block;
-      int total;
-      const int before = scan_block<Add>(int(ours), &total);
-      if (ours) {
-        mine[before] = j;
-        to[before] = r;
-      }
-      __syncthreads();
+      const int total = list_updates(place, begin, count, first, per_block, mine, to);
       for (int k = 0; k < total; ++k)
         for (int64_t i = threadIdx.x; i < inner; i += kThreads) {
           T& at = y[to[k] * inner + i];
@@ -366,22 +348,14 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     scatter_elements(T* y, const T* updates, const int64_t* place, int64_t count, int64_t rows,
-                     Change how) {
+                     Reduction how) {
   __shared__ int64_t mine[kThreads], to[kThreads];
   const int64_t step = int64_t(gridDim.x) * kThreads;
   for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += step) {
     const int64_t own = first + threadIdx.x;
     Compute<T> value = own < rows ? widened(y[own]) : Compute<T>(0);
     for (int64_t begin = 0; begin < count; begin += kThreads) {
-      const int64_t j = begin + threadIdx.x, r = j < count ? place[j] : -1;
-      const bool ours = r >= first && r < first + kThreads;
-      int total;
-      const int before = scan_block<Add>(int(ours), &total);
-      if (ours) {
-        mine[before] = j;
-        to[before] = r;
-      }
-      __syncthreads();
+      const int total = list_updates(place, begin, count, first, kThreads, mine, to);
       for (int k = 0; k < total; ++k)
         if (to[k] == own)
           value = widened(narrowed<T>(changed<Compute<T>>(how, value, widened(updates[mine[k]]))));
@@ -406,16 +380,14 @@ void copy_whole(const Call& c, DType dtype, int64_t n) {
 struct ScatterNd {
   IndexedRows z;
   DType dtype;
-  Change how;
+  Reduction how;
   bool wide;
   explicit ScatterNd(Prepare& p)
       : z(p.inputs[0], p.inputs[1]),
         dtype(p.inputs[0].dtype),
-        how(change_of(*p.attrs)),
-        wide(index_is_wide(p.inputs[1])) {
-    if (num_elements(p.inputs[2]) != z.count * z.inner)
-      fail("scatter_nd: %lld updates for %lld places of %lld elements",
-           (long long)num_elements(p.inputs[2]), (long long)z.count, (long long)z.inner);
+        how(reduction_of(*p.attrs)),
+        wide(is_wide(p.inputs[1])) {
+    z.expect_updates(p.inputs[2]);
     p.scratch_bytes = size_t(z.count) * sizeof(int64_t);
   }
   void run(const Call& c) const {
@@ -445,7 +417,7 @@ HB_CUDA_KERNEL_INPLACE(scatter_nd, ScatterNd, kAllDTypes)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     scatter_lines(T* y, const T* updates, const void* indices, bool wide, const View v,
-                  int64_t count, Change how, IndexError* errors) {
+                  int64_t count, Reduction how, IndexError* errors) {
   HB_EACH(e, v.outer * v.inner) {
     const int64_t o = e / v.inner, i = e % v.inner;
     for (int64_t j = 0; j < count; ++j) {
@@ -463,14 +435,14 @@ struct ScatterAlongAxis {
   View x;
   int64_t count;
   DType dtype;
-  Change how;
+  Reduction how;
   bool wide;
   explicit ScatterAlongAxis(Prepare& p)
       : x(p.inputs[0], attr_int(*p.attrs, "axis")),
         count(p.inputs[1].shape[x.axis]),
         dtype(p.inputs[0].dtype),
-        how(change_of(*p.attrs)),
-        wide(index_is_wide(p.inputs[1])) {}
+        how(reduction_of(*p.attrs)),
+        wide(is_wide(p.inputs[1])) {}
   void run(const Call& c) const {
     copy_whole(c, dtype, x.outer * x.n * x.inner);
     if (x.outer * count * x.inner == 0) return;

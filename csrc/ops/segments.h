@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/kernel.h"
+#include "ops/parameters.h"
 #include "simd/vec.h"
 
 namespace hb::HB_ISA {
@@ -18,13 +19,6 @@ struct Indices {
     return wide ? static_cast<const int64_t*>(data)[i] : static_cast<const int32_t*>(data)[i];
   }
 };
-
-static inline bool is_wide(const TensorSpec& s) {
-  if (s.dtype != DType::I32 && s.dtype != DType::I64) {
-    fail("indices must be int32 or int64, got %s", dtype_name(s.dtype));
-  }
-  return s.dtype == DType::I64;
-}
 
 // The first place of `keys` (ascending) whose key is not below `key`.
 static inline int64_t lower_bound(const int32_t* keys, int64_t n, int64_t key) {

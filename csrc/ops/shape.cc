@@ -2,26 +2,13 @@
 // and its gradient, pad, dynamic_slice and dynamic_slice_update. All of them are memory
 // bound; the work is in strided_copy.h.
 #include "ops/element.h"
+#include "ops/parameters.h"
 #include "ops/strided_copy.h"
 
 HB_KERNELS_BEGIN
 
-// y[i] = start + i step, computed in float64 or 64-bit integers.
-struct Iota {
-  int64_t n;
-  DType dtype;
-  double start, step;
-  int64_t start_int = 0, step_int = 0;
-  bool integers;
-  explicit Iota(Prepare& p) : n(num_elements(p.outputs[0])), dtype(p.outputs[0].dtype) {
-    integers = attr_int(*p.attrs, "integers") != 0;
-    start = attr_float(*p.attrs, "start");
-    step = attr_float(*p.attrs, "step");
-    if (integers) {
-      start_int = attr_int(*p.attrs, "start");
-      step_int = attr_int(*p.attrs, "step");
-    }
-  }
+struct Iota : IotaParameters {
+  using IotaParameters::IotaParameters;
   void run(const Call& c) const {
     with_type(dtype, [&]<class T>(T) {
       T* y = static_cast<T*>(c.outputs[0]);

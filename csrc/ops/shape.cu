@@ -3,6 +3,7 @@
 // elements. A transposition of the innermost axes goes through tiles in shared memory, so that its
 // reads are rows too.
 #include "cuda/kernel.cuh"
+#include "ops/parameters.h"
 
 namespace hb::cuda {
 namespace {
@@ -343,20 +344,8 @@ __global__ void __launch_bounds__(kThreads)
     count_float(T* y, int64_t n, double start, double step) {
   HB_EACH(i, n) { y[i] = narrowed<T>(Compute<T>(start + double(i) * step)); }
 }
-struct Iota {
-  int64_t n, start_int = 0, step_int = 0;
-  DType dtype;
-  double start, step;
-  bool integers;
-  explicit Iota(Prepare& p) : n(num_elements(p.outputs[0])), dtype(p.outputs[0].dtype) {
-    integers = attr_int(*p.attrs, "integers") != 0;
-    start = attr_float(*p.attrs, "start");
-    step = attr_float(*p.attrs, "step");
-    if (integers) {
-      start_int = attr_int(*p.attrs, "start");
-      step_int = attr_int(*p.attrs, "step");
-    }
-  }
+struct Iota : IotaParameters {
+  using IotaParameters::IotaParameters;
   void run(const Call& c) const {
     if (n == 0) return;
     with_type(dtype, [&]<class T>() {

@@ -3,6 +3,7 @@
 // order like the values, 11 bits at a time), else by merging (runs of 16 by insertion).
 // top_k keeps the k best of a row in order; NaN counts as largest, equal values keep their order.
 #include "ops/element.h"
+#include "ops/parameters.h"
 
 HB_KERNELS_BEGIN
 
@@ -289,20 +290,8 @@ struct TopK {
 };
 HB_CPU_KERNEL(top_k, TopK, kAllDTypes)
 
-// inputs: sorted [n], values [m] of the same dtype; attribute right: after equal elements.
-// output: int32 or int64 places.
-struct SearchSorted {
-  int64_t n, m;
-  DType dtype;
-  bool right, wide;
-  explicit SearchSorted(Prepare& p)
-      : n(num_elements(p.inputs[0])),
-        m(num_elements(p.inputs[1])),
-        dtype(p.inputs[0].dtype),
-        right(attr_int(*p.attrs, "right") != 0),
-        wide(p.outputs[0].dtype == DType::I64) {
-    if (p.inputs[1].dtype != dtype) fail("searchsorted: two dtypes");
-  }
+struct SearchSorted : SearchParameters {
+  using SearchParameters::SearchParameters;
   void run(const Call& c) const {
     constexpr int64_t kPerTask = 4096;
     with_type(dtype, [&]<class T>(T) {

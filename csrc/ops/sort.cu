@@ -7,6 +7,7 @@
 // radix, 8 bits at a time, in chunks by size; counts of digits, their sums, then every chunk moves
 // its elements in order. top_k of few from long rows: pieces of kShort, of which the best k go on.
 #include "cuda/block.cuh"
+#include "ops/parameters.h"
 
 namespace hb::cuda {
 namespace {
@@ -400,18 +401,8 @@ __global__ void __launch_bounds__(kThreads) search(I* y, const void* sorted, con
     y[j] = I(low);
   }
 }
-struct SearchSorted {
-  int64_t n, m;
-  DType dtype;
-  bool right, wide;
-  explicit SearchSorted(Prepare& p)
-      : n(num_elements(p.inputs[0])),
-        m(num_elements(p.inputs[1])),
-        dtype(p.inputs[0].dtype),
-        right(attr_int(*p.attrs, "right") != 0),
-        wide(p.outputs[0].dtype == DType::I64) {
-    if (p.inputs[1].dtype != dtype) fail("searchsorted: two dtypes");
-  }
+struct SearchSorted : SearchParameters {
+  using SearchParameters::SearchParameters;
   template <class I>
   void start(const Call& c) const {
     launch(blocks_for(m), dim3(kThreads), c.stream, search<I>, static_cast<I*>(c.outputs[0]),

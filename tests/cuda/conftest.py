@@ -32,7 +32,7 @@ def compiler():
 def build_emulated(sources, folder) -> pathlib.Path:
     """Shared library of the sources; what is there and up to date is taken."""
     headers = sorted([*CSRC.glob("cuda/*"), *CSRC.glob("core/*.h"), *CSRC.glob("ops/*.cuh"),
-                      CSRC / "ops" / "epilogue_operands.h"])  # fmt: skip
+                      CSRC / "ops" / "epilogue_operands.h", CSRC / "ops" / "parameters.h"])  # fmt: skip
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     for path in (*headers, *sources):
         digest.update(path.read_bytes())
