@@ -11,6 +11,8 @@
 //                        for a panel of A (L2): register kernel
 //   B kept:            for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (in L2), or
 //                        point at its rows in place;    for a panel of B: for a panel of A: kernel
+//                      or, where B [kc x N] fits L2:    for a panel of A: pack it (in L1),
+//                                                         for a panel of B: kernel
 //   neither (too large): as B kept, but all threads pack one B, a slab of `kSlabBytes` at a time
 //
 // K is cut by size only (into kc; into `parts_` where M x N is small and K long, as in a filter
@@ -21,7 +23,8 @@
 // its panels in L1, 95 % with A in L2. What else costs time, and what is done about it:
 //   * packing: an element of A takes part in N multiply-adds, one of B in M, and packing it costs
 //     the time of 15 to 30, most of it waiting for memory. A row-major B is packed by the kernel
-//     that uses it first, in place (two more stores for each k); packers fetch ahead.
+//     that uses it first, in place (two more stores for each k); packers fetch ahead, and kernels
+//     fetch what will be packed next: a panel from L3 would slow the first tile that uses it.
 //   * visits to C, one for each kc: rows a power of two apart meet in a few sets of the caches, so
 //     a tile never stays. The kernel fetches it while it sums; kc is as long as L2 allows.
 //   * rows that fill no panel: the panels of A share M evenly.
@@ -68,6 +71,14 @@ struct PackMatrix {
                              min64(most, panels - q), kc);
     }
   }
+  // One of `parts` parts of rows or columns i .. i + n, elements k .. k + kc, to be fetched.
+  Lines<S> lines(int64_t i, int64_t n, int64_t k, int64_t kc, int64_t part, int64_t parts) const {
+    const int64_t first = kc * part / parts, count = kc * (part + 1) / parts - first;
+    if (!along_k) return {data + (k + first) * ld + i, ld, count};
+    int log_rows = 0;
+    while (int64_t(1) << log_rows < n) ++log_rows;
+    return {data + i * ld + k + first, ld, ceil_div(count, kTileCols<T>) << log_rows, log_rows};
+  }
   // Element (i, k) of an operand whose vectors along i can be read unpacked, ld apart; else null.
   const T* in_place(int64_t i, int64_t k) const {
     if constexpr (sizeof(T) == sizeof(S))
@@ -76,9 +87,7 @@ struct PackMatrix {
   }
   // See Gemm::read_panel.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
-               int64_t kc) const
-    requires(sizeof(T) == sizeof(S))
-  {
+               int64_t kc) const requires(sizeof(T) == sizeof(S)) {
     for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
     *length = kc;
     return 1;
@@ -188,7 +197,11 @@ class Gemm {
       const int64_t wanted =
           threads == 1 ? 1 : max64(1, min64(4 * threads, int64_t(work / kTaskFlops)));
       // Beside a kept A every tile of rows would pack B anew: there is one.
-      const bool keep_a = max_runs_ == 0 && !direct_a_ && m <= n && panels <= l2_panels;
+      // A slice of B stays in L2: a panel of A is packed when its turn comes, and read from L1.
+      const bool slice = max_runs_ == 0 && !direct_a_ && panels >= 8 &&
+                         kc_ * round_up(n, kNr) * int64_t(sizeof(T)) <= int64_t(l2_bytes()) / 2;
+      const bool keep_a = max_runs_ == 0 && !direct_a_ && m <= n && panels <= l2_panels &&
+                          !(slice && read_b && k > kc_);
       const int64_t kept = k * (keep_a ? m : n);
       keep_ = kept > kKept || threads * kept > 4 * kKept ? kNone : keep_a ? kA : kB;
       if (keep_ == kA) {
@@ -205,12 +218,15 @@ class Gemm {
           nc_ = max64(nc_, min64(round_up(n, kNr), 256));
           slab_k_ = max64(kc_, min64(round_up(k, kc_), slab / max64(nc_, 1) / kc_ * kc_));
         }
-        row_tiles_ = min64(panels, max64(wanted, ceil_div(panels, l2_panels)));
+        // A tile of rows reads all slices of B anew: not for a few panels.
+        const int64_t most = slice ? min64(panels, max64(threads, panels / 8)) : panels;
+        row_tiles_ = min64(most, max64(wanted, ceil_div(panels, l2_panels)));
         if (row_tiles_ > threads) row_tiles_ = min64(round_up(row_tiles_, threads), panels);
         // Columns are shared out only where rows do not suffice: every column tile packs A again.
         col_tiles_ = max64(1, min64(wanted / row_tiles_, nc_ / (4 * kNr)));
       }
       tile_panels_ = ceil_div(panels, row_tiles_);
+      one_panel_ = slice && keep_ == kB;
     }
     // The first panel of A that meets a panel of B packs it on its way.
     if constexpr (kPerElement<T> == 1) {
@@ -283,8 +299,9 @@ class Gemm {
   static constexpr int64_t kStreamed = 4;        // panels of B packed at a time beside a kept A
   static constexpr int64_t kPrivateB = 1 << 18;  // elements of B packed by one worker
   static constexpr int64_t kSplitC = 1 << 19;    // elements of C of one part
-  static constexpr int64_t kDirectPanels = 1;    // the same, where the columns of A are read
-  static constexpr int64_t kInPlacePanels = 2;   // most panels of B for which A is not packed
+  static constexpr int64_t kFetchK = 64;       // shorter tiles fetch nothing: not worth finding out
+  static constexpr int64_t kDirectPanels = 1;  // the same, where the columns of A are read
+  static constexpr int64_t kInPlacePanels = 2;  // most panels of B for which A is not packed
 
   struct Worker {
     int64_t* kept;  // whether the kept operand of this run is packed
@@ -325,8 +342,29 @@ class Gemm {
     return b.in_place + (k - b.k0) * b.ld + (j - b.j0);
   }
 
+  static constexpr auto kNoLines = [](auto...) { return Lines<T>{}; };
+  template <class O>
+  HB_INLINE static Lines<T> lines_of(const O& o, int64_t i, int64_t n, int64_t k, int64_t kc,
+                                     int64_t part, int64_t parts) {
+    if constexpr (requires { Lines<T>{o.lines(i, n, k, kc, part, parts)}; })
+      return o.lines(i, n, k, kc, part, parts);
+    return {};
+  }
+
+  // Part of panel p of A for this k; after [p0, p1) of the first for the next k, or next task.
+  template <class A>
+  HB_INLINE Lines<T> next_panel(const A& a, int64_t p, int64_t p0, int64_t p1, int64_t k,
+                                int64_t kc, int64_t part, int64_t parts) const {
+    if (p == p1) {
+      k += kc;
+      k < k_ ? p = p0 : k = 0;
+      kc = min64(kc_, k_ - k);
+    }
+    return p < panels_ ? lines_of(a, row_at(p), rows_of(p), k, kc, part, parts) : Lines<T>{};
+  }
+
   HB_INLINE auto panels_of(const Piece& b) const {
-    return [this, &b](int64_t j, int64_t k, int64_t kc, Tile<T>& t) {
+    return [this, &b](int64_t j, int64_t k, int64_t kc, Tile<T>& t, bool) {
       t.b = panel_at(b, j, k, kc, &t.ldb);
     };
   }
@@ -421,32 +459,35 @@ class Gemm {
 
   // The register kernels round sums themselves.
   template <class S>
-  static constexpr bool kRounds = kSame<T, S> && kConverts<S> && kPerElement<T> == 2;
+  static constexpr bool kRounds = kSame<T, S>&& kConverts<S>&& kPerElement<T> == 2;
 
   template <class A>
   static constexpr bool kReadable = requires(const A& a, const T** rows, int64_t* length) {
     a.read(rows, length, 1, 0, 1, 0, 1);
   };
 
-  // Panels [p0, p1) of A, columns [j0, j1), k in [k0, k1) of a product, by one worker.
+  // Panels [p0, p1) of A, columns [j0, j1), k in [k0, k1) of a product, by one worker. All panels
+  // of A meet a panel of B in turn, or (one_panel_) all panels of B a panel of A.
   // k_first, k_last: where the sum of an element starts and ends (adds to C; epilogue).
-  // b_at(j, k, kc, tile) gives a panel of B. shared_a: all panels of A for [k0, k1), or null.
-  template <class A, class BAt, class S>
+  // b_at(j, k, kc, tile, first) gives a panel of B; first: to the first panel of A. shared_a: all
+  // panels of A for [k0, k1), or null. next(j, k, kc, part, parts): one of `parts` parts of what
+  // the next panel of B is made of.
+  template <class A, class BAt, class S, class Next>
   void tile(const A& a, const T* shared_a, const BAt& b_at, const Sink<S>& out, const Worker& w,
             int64_t p0, int64_t p1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
-            int64_t k_last) const {
+            int64_t k_last, const Next& next) const {
     constexpr int64_t kNr = kTileCols<T>;
     Sum<T> fresh[kConverts<S> ? kMaxRows * kNr : 1];
     int64_t plain[kMaxRows];
     const int64_t ld = out.acc ? n_ : kNr, i0 = row_at(p0);
     for (int64_t r = 0; r < kMaxRows; ++r) plain[r] = r * ld;
+    const int64_t step = one_panel_ ? 1 : max64(1, p1 - p0);
     int64_t k = k0;
     do {
       const int64_t kc = min64(kc_, k1 - k);
       const bool packed = !max_runs_;
       const T* panels_a = shared_a ? shared_a + (k - k0) * m_ + i0 * kc : w.a;
       int64_t* places = reinterpret_cast<int64_t*>(w.a);
-      if (packed && !direct_a_ && !shared_a && kc > 0) pack_a(a, w.a, p0, p1, k, kc);
       if constexpr (kReadable<A>)
         for (int64_t p = p0; p < p1 && kc > 0 && !packed; ++p)
           read_panel(a, places + (p - p0) * panel_words(), p, k, kc);
@@ -459,47 +500,55 @@ class Gemm {
         t.relu = e && e->relu;
         t.epilogue = e && !e->simple() ? e : nullptr;
       }
-      for (int64_t j = j0; j < j1; j += kNr) {
-        b_at(j, k, kc, t);
-        t.n = int(min64(kNr, j1 - j));
-        if constexpr (!kConverts<S>) {
-          t.bias = e && e->bias ? e->bias + j : nullptr;
-          t.column = j;
-          t.c = out.c + j;
-        }
-        for (int64_t p = p0; p < p1; ++p) {
-          const int64_t i = row_at(p);
-          t.m = rows_of(p);
-          if (direct_a_) {
-            t.a = a_column(a, i, k, &t.lda);
-          } else if (packed) {
-            t.a = panels_a + (i - i0) * kc, t.lda = 0;
-          } else if (kc > 0) {
-            const int64_t* words = places + (p - p0) * panel_words();
-            t.runs = words[0], t.length = words + 1;
-            t.in_place = reinterpret_cast<const T* const*>(words + 1 + max_runs_);
+      for (int64_t q = p0; q < p1; q += step) {
+        const int64_t q1 = min64(p1, q + step), from = shared_a ? i0 : row_at(q);
+        if (packed && !direct_a_ && !shared_a && kc > 0) pack_a(a, w.a, q, q1, k, kc);
+        for (int64_t j = j0; j < j1; j += kNr) {
+          b_at(j, k, kc, t, q == p0);
+          t.n = int(min64(kNr, j1 - j));
+          if constexpr (!kConverts<S>) {
+            t.bias = e && e->bias ? e->bias + j : nullptr;
+            t.column = j;
+            t.c = out.c + j;
           }
-          t.row = w.rows + (i - i0);
-          if constexpr (kConverts<S>) {
-            t.c = out.acc ? out.acc + i * n_ + j : fresh;
-            t.row = plain;
+          for (int64_t p = q; p < q1; ++p) {
+            const int64_t i = row_at(p);
+            t.m = rows_of(p);
+            if (direct_a_) {
+              t.a = a_column(a, i, k, &t.lda);
+            } else if (packed) {
+              t.a = panels_a + (i - from) * kc, t.lda = 0;
+            } else if (kc > 0) {
+              const int64_t* words = places + (p - p0) * panel_words();
+              t.runs = words[0], t.length = words + 1;
+              t.in_place = reinterpret_cast<const T* const*>(words + 1 + max_runs_);
+            }
+            t.row = w.rows + (i - i0);
+            if (kc >= kFetchK)
+              t.next = one_panel_ && q > p0 ? next_panel(a, p + 1, p0, p1, k, kc, (j - j0) / kNr,
+                                                         ceil_div(j1 - j0, kNr))
+                                            : next(j, k, kc, p - q, q1 - q);
+            if constexpr (kConverts<S>) {
+              t.c = out.acc ? out.acc + i * n_ + j : fresh;
+              t.row = plain;
+            }
+            if constexpr (kRounds<S>) {
+              const bool whole = e && e->simple() && t.n % kLanes<T> == 0;
+              t.half = whole ? reinterpret_cast<uint16_t*>(out.c + j) : nullptr;
+              t.half_row = w.rows + (i - i0);
+              t.half_bias =
+                  whole && e->bias ? reinterpret_cast<const uint16_t*>(e->bias + j) : nullptr;
+              t.relu = whole && e->relu;
+            }
+            if (t.b_copy) {
+              copy_kernel_[t.m < mr_](t);
+              t.b = t.b_copy, t.ldb = kNr, t.b_copy = nullptr;
+            } else {
+              kernel_[t.m < mr_][t.n > kLanes<T>](t);
+            }
+            if (kConverts<S> && last && !t.half)
+              store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
           }
-          if constexpr (kRounds<S>) {
-            const bool whole = e && e->simple() && t.n % kLanes<T> == 0;
-            t.half = whole ? reinterpret_cast<uint16_t*>(out.c + j) : nullptr;
-            t.half_row = w.rows + (i - i0);
-            t.half_bias =
-                whole && e->bias ? reinterpret_cast<const uint16_t*>(e->bias + j) : nullptr;
-            t.relu = whole && e->relu;
-          }
-          if (t.b_copy) {
-            copy_kernel_[t.m < mr_](t);
-            t.b = t.b_copy, t.ldb = kNr, t.b_copy = nullptr;
-          } else {
-            kernel_[t.m < mr_][t.n > kLanes<T>](t);
-          }
-          if (kConverts<S> && last && !t.half)
-            store_tile(out, t.c, ld, w.rows + (i - i0), j, t.m, t.n);
         }
       }
       k += kc;
@@ -579,14 +628,14 @@ class Gemm {
         *w.kept = 1;
       }
       p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
-      const auto b_at = [&](int64_t j, int64_t k, int64_t kc, Tile<T>& t) {
+      const auto b_at = [&](int64_t j, int64_t k, int64_t kc, Tile<T>& t, bool first) {
         const bool full = n_ - j >= kNr;
-        if (copies && full) {
+        if (copies && full && first) {
           t.b = p.b.in_place(j, k), t.ldb = p.b.ld;
           t.b_copy = w.b + (keep_ == kB ? k * round_up(n_, kNr) + j * kc : 0);
           return;
         }
-        if ((keep_ == kB && !copies) || packed_b_ || (b.in_place && full)) {
+        if ((keep_ == kB && !(copies && first)) || packed_b_ || (b.in_place && full)) {
           t.b = panel_at(b, j, k, kc, &t.ldb);
           return;
         }
@@ -602,7 +651,15 @@ class Gemm {
         }
         t.b = place;
       };
-      tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, p0, p1, j0, j1, 0, k_, 0, k_);
+      const auto next = [&](int64_t j, int64_t k, int64_t kc, int64_t part, int64_t parts) {
+        // Panels that are packed together are fetched together.
+        const int64_t group = copies ? 1 : kStreamed, q = (j - j0) / kNr % group;
+        j += (group - q) * kNr;
+        if (j >= j1) j = j0, k += kc, kc = min64(kc, k_ - k);
+        if (packed_b_ || !(copies || keep_ == kA) || kc <= 0) return Lines<T>{};
+        return lines_of(p.b, j, min64(group * kNr, j1 - j), k, kc, q * parts + part, group * parts);
+      };
+      tile(p.a, keep_ == kA ? w.a : nullptr, b_at, out, w, p0, p1, j0, j1, 0, k_, 0, k_, next);
     });
   }
 
@@ -633,7 +690,7 @@ class Gemm {
           const int64_t c1 = min64(j1, j0 + b_panels * (c + 1) / col_tiles_ * kNr);
           if (c0 >= c1) return;
           p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
-          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, c0, c1, k0, k1, 0, k_);
+          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, c0, c1, k0, k1, 0, k_, kNoLines);
         });
         k0 += slab_k_;
       } while (k0 < k_);
@@ -652,7 +709,7 @@ class Gemm {
     for (int64_t p0 = 0; p0 < panels_; p0 += tile_panels_) {
       const int64_t p1 = min64(panels_, p0 + tile_panels_);
       p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
-      tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, 0, k_, 0, k_);
+      tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, 0, k_, 0, k_, kNoLines);
     }
   }
 
@@ -673,7 +730,7 @@ class Gemm {
         for (int64_t p0 = 0; p0 < panels_; p0 += tile_panels_) {
           const int64_t p1 = min64(panels_, p0 + tile_panels_);
           PlainRows{n_}.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
-          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, k, k + kc, k0, k1);
+          tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, 0, n_, k, k + kc, k0, k1, kNoLines);
         }
       }
     });
@@ -681,7 +738,8 @@ class Gemm {
   }
 
   int64_t m_ = 0, n_ = 0, k_ = 0, batch_ = 0;
-  bool converts_ = false, read_b_ = false, copy_b_ = false, direct_a_ = false, serial_ = false;
+  bool converts_ = false, one_panel_ = false, read_b_ = false, copy_b_ = false, direct_a_ = false,
+       serial_ = false;
   Mode mode_ = kShared;
   Keep keep_ = kNone;
   int mr_ = 1;                     // rows of a panel of A

@@ -79,13 +79,24 @@ void tile_kernel(const Tile<E>& t) {
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>{};
-  // The tile of C comes to L2 meanwhile. Not to L1: rows a power of two apart would meet there.
+  // The tile of C comes to L2 meanwhile, with what is wanted next. Not to L1: rows a power of two
+  // apart would meet there. Wide tiles have instructions to spare, and fetch a little with each k:
+  // all lines at once would keep those of the panels waiting.
+  constexpr bool kSpread = NV > 1 && HB_VEC_BYTES == 64;
+  const bool spread = kSpread && t.kc >= 64;
+  if (!spread) {
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i) {
-    const T* c = t.c + t.row[i < t.m ? i : 0];
+    for (int i = 0; i < MR; ++i) {
+      const T* c = t.c + t.row[i < t.m ? i : 0];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) __builtin_prefetch(c + j * L, 0, 2);
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + j * L, 0, 2);
+    }
   }
+  constexpr uint32_t kOne = 1 << 16;  // counts are in units of 1 / kOne: a k gets part of a line
+  const auto steps = [&](int64_t n) { return spread ? uint32_t(n) * kOne / uint32_t(t.kc) : 0; };
+  [[maybe_unused]] const uint32_t c_step = steps(t.m * NV), next_step = steps(t.next.count);
+  [[maybe_unused]] const Lines<E> next = t.next.count > 0 ? t.next : Lines<E>{t.b, 0, 0};
+  [[maybe_unused]] uint32_t c_line = 0, next_piece = 0;
   const E* b = t.b;
   const int64_t ldb = t.ldb;
   [[maybe_unused]] E* copy = t.b_copy;
@@ -102,6 +113,15 @@ void tile_kernel(const Tile<E>& t) {
       }
     }
     if constexpr (kCopyB) copy += NV * L;
+    if constexpr (kSpread) {
+      __builtin_prefetch(t.c + t.row[c_line / (NV * kOne)] + c_line / kOne % NV * L, 0, 2);
+      const int64_t piece = next_piece / kOne;
+      const E* from = next.first + (piece & ((int64_t(1) << next.log_rows) - 1)) * next.step +
+                      (piece >> next.log_rows) * (NV * L);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(from + j * L, 0, 2);
+      c_line += c_step, next_piece += next_step;
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
       const E ai = a(i);

@@ -18,6 +18,15 @@
 
 namespace hb::HB_ISA {
 
+// `count` pieces of the width of a panel of B, which lie in 2^log_rows rows `step` elements apart:
+// down all rows, then further right.
+template <class T>
+struct Lines {
+  const T* first;
+  int64_t step, count;
+  int log_rows = 30;
+};
+
 template <class T>
 struct Tile {
   const T* a;  // packed panel [kc][MR], or rows of k lda apart (0: MR)
@@ -28,6 +37,7 @@ struct Tile {
   const T* b;  // [kc] rows of NV vectors, ldb apart
   int64_t ldb, kc;
   T* b_copy;           // of kernels that copy B: where it goes, packed
+  Lines<T> next{};     // what is wanted next, and comes to L2 meanwhile
   Sum<T>* c;           // column 0 of the tile; row i is at c + row[i]
   const int64_t* row;  // [m]
   int m, n;            // rows and columns to store
