@@ -1,8 +1,8 @@
 // Work on the rows of [rows, n], for softmax.cu and normalize.cu.
 //
 // A row is shared by as many threads as have 16 bytes of it, up to a warp; by a block if a warp
-// cannot hold it in registers or rows are few. A thread holds 32 numbers (8 of float64); what does
-// not fit, beyond 8,192 numbers of a row, is read again in every pass. Who adds what is decided by
+// cannot hold it in registers or rows are few. A thread holds 16 numbers (8 of float64); what does
+// not fit, beyond 4,096 numbers of a row, is read again in every pass. Who adds what is decided by
 // sizes and alignment only.
 #pragma once
 #include "cuda/block.cuh"
@@ -16,7 +16,7 @@ struct RowPlan {
   bool aligned = false;         // rows are multiples of 16 bytes
   RowPlan(int64_t num_rows, int64_t size, DType t) : rows(num_rows), n(int(size)) {
     if (size >= int64_t(1) << 30) fail("rows of %lld elements are too long", (long long)size);
-    const int count = 16 / int(item_bytes(t)), held = t == DType::F64 ? 8 : 32;
+    const int count = 16 / int(item_bytes(t)), held = t == DType::F64 ? 8 : 16;
     constexpr int64_t kFewRows = 2048;
     aligned = n % count == 0;
     while (lanes < 32 && lanes * count < n) lanes *= 2;
@@ -90,7 +90,7 @@ struct AsItIs {
 // A row whose numbers are held, after F. What is written where the row lies is read before.
 template <class T, class F = AsItIs>
 struct Row : RowView<T> {
-  static constexpr int kPacks = (sizeof(Compute<T>) == 8 ? 8 : 32) / kPack<T>;
+  static constexpr int kPacks = (sizeof(Compute<T>) == 8 ? 8 : 16) / kPack<T>;
   Numbers<T> held[kPacks];
   F f;
   __device__ __forceinline__ Row(const RowThread& t, const T* x) : RowView<T>{t, x}, f() {

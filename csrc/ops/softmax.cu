@@ -1,6 +1,6 @@
 // Softmax over the last axis and what is made of it, on CUDA: the ops of softmax.cc.
 //
-// Rows as in rows.cuh: read once, up to 8,192 numbers. Additions go in a fixed order, so results
+// Rows as in rows.cuh: read once, up to 4,096 numbers. Additions go in a fixed order, so results
 // have the same bits run after run. Floor: one read and one write of memory.
 #include "ops/rows.cuh"
 
