@@ -2,8 +2,10 @@
 //                               w[tap, c, o] + bias[o]), per group of channels.
 //
 // A product of patches [n * positions, taps * c] with w [taps * c, o] on the packed core, the
-// patches read in place (conv.h). A 1x1 filter with stride 1 is a plain product; depthwise filters
-// have their own kernel. Threads share out positions. Layouts: conv.h.
+// patches read in place (conv.h); images with few channels have tiles of their own (conv_strip.h),
+// 3x3 filters of float32 are transformed first (conv_winograd.h). A 1x1 filter with stride 1 is a
+// plain product; depthwise filters have their own kernel. Threads share out positions. Layouts:
+// conv.h.
 //
 // Measured on one Zen 5 core (AVX-512, fp32, share of the multiply-add peak), 3x3 filters:
 // 32x32, 64 to 64 channels 83 %; 8x8, 256 to 256 88 %; 64x64, 3 to 32 45 %; 7x7 with stride 2,
@@ -12,6 +14,7 @@
 #include "ops/conv.h"
 
 #include "ops/conv_depthwise.h"
+#include "ops/conv_strip.h"
 #include "ops/conv_winograd.h"
 
 HB_KERNELS_BEGIN
@@ -110,10 +113,11 @@ class Conv {
  public:
   explicit Conv(Prepare& p) {
     const ConvShape s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs);
-    kernel_ = make_winograd(p.inputs[0].dtype, s, p, false);
+    const DType dtype = p.inputs[0].dtype;
+    kernel_ = ConvStrip::serves(dtype, s) ? static_cast<ConvKernel*>(new ConvStrip(s, p))
+                                          : make_winograd(dtype, s, p, false);
     if (!kernel_)
-      kernel_ =
-          make_conv_kernel<ConvPacked, ConvDepthwise>(p.inputs[0].dtype, s, p, s.cg, s.cg, s.og);
+      kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(dtype, s, p, s.cg, s.cg, s.og);
   }
   Conv(const Conv&) = delete;
   Conv& operator=(const Conv&) = delete;

@@ -14,16 +14,19 @@
 // Errors, of normal, positive, cancelling and ill-scaled images and channels, as multiples of those
 // of the direct sum (root of the mean square; 16 to 256 channels, outputs from 4 x 4 on):
 //   F(2, 3)  0.6 to 1.2      F(4, 3)  2.0 to 2.8, 0.5 where the direct sum cancels
+//   4 x 2    0.6 to 1.3 from 48 channels on, 1.5 for small outputs, 0.3 to 0.6 where it cancels
 // The direct sum here is blocked, which makes it two to four times as exact as the running sums of
 // other libraries. From 128 channels on, the errors of F(4, 3) are those of a running sum (0.9 to
 // 1.3 times; 0.7 to 1.1 times those of PyTorch's convolutions, which are oneDNN's; 128 to 512
-// channels, normal and positive images), and tiles of 4 x 4 are taken. Below, they are for
-// precisions below "highest" only; with 8 channels, or 2 x 2 outputs of which the border leaves
-// four taps, the direct sum is more exact than both. With F(2, 3) an output whose window is all
-// zeros is exactly zero, with F(4, 3) it may be rounding noise where other windows of its tile are
-// not. The error of an output is of the scale of the pixels of its whole tile, not only of its
-// window. Likewise, a pixel that is not finite makes outputs of its tiles NaN: those whose window
-// holds it are never finite. |x| must stay below 1e37 (transforms add up to 16 or 25 pixels).
+// channels, normal and positive images), and tiles of 4 x 4 are taken. Those of 4 x 2 outputs are
+// so (0.5 to 1.25 times) from 64 channels on, and from 32 on (1 to 1.4 times) where outputs are not
+// small. With fewer, they are for precisions below "highest" only; with 8 channels, or 2 x 2
+// outputs of which the border leaves four taps, the direct sum is more exact than both. With
+// F(2, 3) an output whose window is all zeros is exactly zero, with larger tiles it may be rounding
+// noise where other windows of its tile are not. The error of an output is of the scale of the
+// pixels of its whole tile, not only of its window. Likewise, a pixel that is not finite makes
+// outputs of its tiles NaN: those whose window holds it are never finite. |x| must stay below 1e37
+// (transforms add up to 16 or 25 pixels).
 //
 // Measured on one Zen 5 core (AVX-512, batch 64; GFLOP/s of the direct algorithm; the peak is 272):
 //                     direct   F(2, 3)   F(4, 3)
@@ -31,6 +34,7 @@
 //   16x16, 128 to 128   235      483       674
 //    8x8,  256 to 256   240      500       690
 //    4x4,  512 to 512   231      461       762
+// Tiles of 4 x 2 have 1.2 times the rate of F(2, 3) with 64 channels.
 // The floor of 64 to 64 channels with F(2, 3), per tile: 65536 multiply-adds (482 ns), 24 vector
 // operations and 32 vectors moved within L2 for each 16 channels and filters (about 110 ns).
 #pragma once
@@ -49,6 +53,10 @@ struct WinogradShape {
     oh = gradient ? s.in[1] : s.out[1], ow = gradient ? s.in[2] : s.out[2];
     c = gradient ? s.o : s.c, o = gradient ? s.c : s.o;
     for (int a = 0; a < 2; ++a) lo[a] = gradient ? 2 - s.lo[1 + a] : s.lo[1 + a];
+  }
+  // Whether every output's window holds a pixel: else it is to be exactly zero.
+  bool windows_meet() const {
+    return lo[0] <= 2 && oh - lo[0] <= h && lo[1] <= 2 && ow - lo[1] <= w;
   }
 };
 
@@ -324,10 +332,12 @@ inline ConvKernel* make_winograd(DType dtype, const ConvShape& shape, Prepare& p
   if (dtype != DType::F32 || !serves_winograd(shape)) return nullptr;
   const WinogradShape s(shape, gradient);
   constexpr int64_t kLongSum = 128;  // channels
+  const int64_t medium_sum = min64(s.oh, s.ow) >= 8 ? 32 : 64;
   const bool highest = matmul_precision() == Precision::Highest;
   if (highest && (s.c < 16 || s.oh < 4 || s.ow < 4)) return nullptr;
   const bool constant = p.constants[1];
   const double small = winograd_cost<2, 2>(s, ConvWinograd<2, 2>::packs_once(s, p));
+  const double tall = winograd_cost<4, 2>(s, ConvWinograd<4, 2>::packs_once(s, p));
   const double large = winograd_cost<4, 4>(s, ConvWinograd<4, 4>::packs_once(s, p));
   double least = direct_cost(s, constant) / 1.1;
   ConvKernel* (*make)(const ConvShape&, Prepare&, bool) = nullptr;
@@ -339,7 +349,10 @@ inline ConvKernel* make_winograd(DType dtype, const ConvShape& shape, Prepare& p
     };
   };
   consider(small, KernelType<ConvWinograd<2, 2>>());
-  if (!highest || s.c >= kLongSum) consider(large, KernelType<ConvWinograd<4, 4>>());
+  if (!highest || (s.c >= medium_sum && s.windows_meet()))
+    consider(tall, KernelType<ConvWinograd<4, 2>>());
+  if (!highest || (s.c >= kLongSum && s.windows_meet()))
+    consider(large, KernelType<ConvWinograd<4, 4>>());
   return make ? make(shape, p, gradient) : nullptr;
 }
 

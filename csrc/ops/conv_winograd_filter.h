@@ -46,7 +46,9 @@ class FilterWinograd final : public ConvKernel {
     sums_ = round_up(kPairs * kPair * s.c * o_, 16);
     const int64_t tasks = c_tasks_ * o_tasks_;
     parts_ = max64(ceil_div(8, tasks), kPartSums / max64(1, sums_));
-    parts_ = max64(1, min64(min64(16, parts_), tiles_.total / (4 * block_)));
+    parts_ = max64(1, min64(min64(16, parts_), tiles_.total / (2 * block_)));
+    // Few tasks should come out even for any usual number of threads.
+    if (parts_ * tasks < 32) parts_ -= parts_ % (parts_ >= 8 ? 4 : parts_ >= 4 ? 2 : 1);
     // Pixels of so many tiles are in cache when the next pair reads them again.
     const int64_t pixels = MY * MX * (deep_ + wide_);
     group_ = max64(4, kPixels / pixels / block_) * block_;
@@ -109,7 +111,7 @@ class FilterWinograd final : public ConvKernel {
     WinogradTile t{};
     t.lda = ldv_, t.ldb = ldw_, t.ldc = o_, t.add = b.add;
     for (; first < last; first += t.k, t.add = true) {
-      t.k = t.chunk = min64(block_, last - first);
+      t.k = t.chunk = ceil_div(last - first, ceil_div(last - first, block_));
       for (int64_t i = 0; i < t.k; ++i) transform<P>(b, first + i, v + i * ldv_, w + i * ldw_);
       for (int64_t q = 0; q < kPair; ++q)
         for (int64_t j = b.o0; j < b.o1; j += kNr) {
