@@ -251,7 +251,7 @@ struct Pooling {
 template <class V>
 constexpr int kStep = 1;
 template <class V>
-requires requires(V v) { v[0]; }
+  requires requires(V v) { v[0]; }
 constexpr int kStep<V> = int(sizeof(V) / sizeof(V{}[0]));
 
 struct MaxPool {
