@@ -74,12 +74,19 @@ int detect_isa_level() {
   const bool avx512 = has(seven.b, {16, 17, 28, 30, 31}) &&  // F, DQ, CD, BW, VL
                       (saved & kAvx512) == kAvx512;
   if (!avx512) return 1;
-  const bool amx = has(seven.d, {22, 24}) &&  // AMX-BF16, AMX-TILE
+#ifdef HB_TILES_MODEL
+  return 3;
+#endif
+  const bool amx = has(seven.d, {22, 24, 25}) && has(seven.c, {11}) &&  // AMX-BF16, -TILE, -INT8
                    (saved & kTiles) == kTiles && amx_permitted();
   return amx ? 3 : 2;
 }
 
-bool detect_bf16_pairs() { return has(cpuid(7, 1).a, {5}); }
+bool detect_bf16_pairs() {
+  const Registers vendor = cpuid(0);
+  const bool amd = vendor.b == 0x68747541 && vendor.d == 0x69746e65 && vendor.c == 0x444d4163;
+  return amd && has(cpuid(7, 1).a, {5});
+}
 bool detect_byte_dots(int level) {
   return level >= 2 ? has(cpuid(7).c, {11}) : level == 1 && has(cpuid(7, 1).a, {4});
 }
@@ -183,6 +190,8 @@ bool has_bf16_pairs() {
   static const bool has = isa_level() >= 2 && detect_bf16_pairs();
   return has;
 }
+
+bool has_tiles() { return isa_level() >= 3; }
 
 bool has_byte_dots() {
   static const bool has = detect_byte_dots(isa_level());

@@ -7,7 +7,7 @@
 namespace hb {
 
 // Levels: 0 "baseline" (portable; x86-64-v2 on x86), 1 "avx2" (x86-64-v3), 2 "avx512"
-// (F, BW, CD, DQ, VL), 3 "amx" (avx512 and AMX tiles with bfloat16).
+// (F, BW, CD, DQ, VL), 3 "amx" (the kernels of avx512, products on AMX tiles of bfloat16 and int8).
 constexpr int kNumIsaLevels = 4;
 const char* isa_name(int level);
 

@@ -86,9 +86,12 @@ const char* attr_strs_at(const Attrs& attrs, const char* name, int64_t i);
 int num_threads();
 size_t l2_bytes();  // per core
 
-// Whether the processor multiplies pairs of bfloat16 and adds them to float32 (AVX512_BF16): twice
-// the rate of float32. Only at level 2 and above.
+// Whether products of pairs of bfloat16 that are added to float32 (AVX512_BF16) run at twice the
+// rate of float32: on AMD's processors, where Intel's need twice the time. Only at level 2 and
+// above.
 bool has_bf16_pairs();
+// Whether products use tile registers (AMX): level 3.
+bool has_tiles();
 
 // How exact products of float32 must be (hornbeam.config.set_matmul_precision). Highest: within the
 // error bound of float32 multiply-adds. High: products of 16 bits of mantissa. Medium: of 8

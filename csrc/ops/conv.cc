@@ -28,7 +28,7 @@ class ConvPacked final : public ConvKernel {
     patches_.plan(x_, true);
     const S* w = static_cast<const S*>(p.constants[1]);
     num_gemms_ = w ? s_.groups : 1;
-    gemm_ = new Gemm<T>[size_t(num_gemms_)];
+    gemm_ = new GemmOf<T, S>[size_t(num_gemms_)];
     for (int64_t g = 0; g < num_gemms_; ++g) {
       gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * x_.cg, 1, sizeof(S) != sizeof(Sum<T>),
                     sizeof(S) == sizeof(T) && kPerElement<T> == 1,
@@ -47,7 +47,7 @@ class ConvPacked final : public ConvKernel {
     const Epilogue<S> epilogue = epilogue_.of<S>(call);
     S* y = static_cast<S*>(call.outputs[0]);
     for (int64_t g = 0; g < s_.groups; ++g) {
-      const Gemm<T>& gemm = gemm_[num_gemms_ > 1 ? g : 0];
+      const GemmOf<T, S>& gemm = gemm_[num_gemms_ > 1 ? g : 0];
       const auto with = [&](auto a) {
         gemm.run(
             [&](int64_t) {
@@ -76,7 +76,7 @@ class ConvPacked final : public ConvKernel {
   ImagePatches<X> patches_;
   EpilogueInputs epilogue_;
   int64_t num_gemms_, image_offset_;
-  Gemm<T>* gemm_;
+  GemmOf<T, S>* gemm_;
 };
 
 template <class T, class S>

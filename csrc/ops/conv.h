@@ -9,7 +9,7 @@
 
 #include "core/kernel.h"
 #include "ops/gemm.h"
-#include "ops/gemm_pairs.h"
+#include "ops/gemm_parts.h"
 
 namespace hb::HB_ISA {
 namespace {

@@ -84,7 +84,7 @@ class ConvGradFilterPacked final : public ConvKernel {
   bool direct_;
   int64_t image_offset_;
   FilterGradient<Sum<T>> gradient_;
-  Gemm<T> gemm_;
+  GemmOf<T, S> gemm_;
 };
 
 #if HB_VEC_BYTES == 64
@@ -95,7 +95,7 @@ class ConvGradFilterPairs final : public ConvKernel {
  public:
   static bool serves(const ConvShape& s) {
     const ConvShape half = halves(s);
-    return use_pairs<S>() && !s.depthwise() && half.n > 0 && FilterGradient<Pair, S>::serves(half);
+    return use_pairs<S>() && !has_tiles() && !s.depthwise() && half.n > 0 && FilterGradient<Pair, S>::serves(half);
   }
   ConvGradFilterPairs(const ConvShape& shape, Prepare& p) : s_(halves(shape)) {
     patches_.plan(s_, false);

@@ -91,7 +91,7 @@ class ConvGradInputPacked final : public ConvKernel {
     Grid read, write;  // positions in dy and dx
     const Tap* taps = nullptr;
     int64_t num_taps = 0;
-    Gemm<T> gemm;
+    GemmOf<T, S> gemm;
   };
   static Grid set(Grid g, int a, int64_t extent, int64_t stride, int64_t base) {
     g.extent[a] = extent, g.stride[a] = stride, g.base[a] = base;

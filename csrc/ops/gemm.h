@@ -87,7 +87,9 @@ struct PackMatrix {
   }
   // See Gemm::read_panel.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
-               int64_t kc) const requires(sizeof(T) == sizeof(S)) {
+               int64_t kc) const
+    requires(sizeof(T) == sizeof(S))
+  {
     for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
     *length = kc;
     return 1;
@@ -156,17 +158,20 @@ class Gemm {
     constexpr int64_t kNr = kTileCols<T>;
     panels_ = ceil_div(m, kMaxRows), mr_ = int(ceil_div(m, panels_));
     tall_ = m - panels_ * (mr_ - 1);
+    tiles_ = kOnTiles<T> && has_tiles();
     const auto cut = [&](int64_t most) { return k > 0 ? ceil_div(k, ceil_div(k, most)) : 1; };
     kc_ = cut(kMaxKc);
     const bool split = k >= 8 * kc_ && k >= 16 * max64(m, n) && m * n <= kSplitC;
-    if (!split) kc_ = cut(kMaxKcOf<T>);
+    if (!split) kc_ = cut(tiles_ ? kTilesKc : kMaxKcOf<T>);
+    if (tiles_ && kc_ < k) kc_ = round_up(kc_, kTilesK);
     // As for B: a copy of A that serves few panels of B costs more than it saves.
-    max_runs_ = a_run > 0 && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
+    max_runs_ = a_run > 0 && !tiles_ && n <= kInPlacePanels * kNr ? ceil_div(kc_, a_run) + 1 : 0;
     direct_a_ = a_columns && n <= kDirectPanels * kNr;
     for (int shorter = 0; shorter < (mr_ > 1 ? 2 : 1); ++shorter)
       for (int full = 0; full < 2; ++full)
         kernel_[shorter][full] =
-            find_tile_kernel(T(0), mr_ - shorter, full ? kTileVecs : 1, max_runs_ > 0);
+            tiles_ ? amx_kernel()
+                   : find_tile_kernel(T(0), mr_ - shorter, full ? kTileVecs : 1, max_runs_ > 0);
     // Panels of B that are used by one or two panels of A only are not worth a copy.
     read_b_ = read_b && m <= 2 * kMaxRows;
 
@@ -239,7 +244,7 @@ class Gemm {
     a_elems_ = keep_ == kA     ? m * k
                : max_runs_ > 0 ? tile_panels_ * panel_words() * 8 / int64_t(sizeof(T))
                                : tile_panels_ * mr_ * kc_;
-    a_elems_ += 64;
+    a_elems_ += tiles_ ? 16 * kMaxRows : 64;
     const int64_t b_elems = b_panels_k * (read_b_ ? kNr : round_up(nc_, kNr));
     private_b_elems_ = mode_ == kPrivate ? b_elems
                        : mode_ == kSplit ? kc_ * round_up(n, kNr)
@@ -253,15 +258,17 @@ class Gemm {
     private_acc_elems_ = mode_ == kPrivate && waits ? m * n : 0;
   }
 
-  // Packs a B that never changes (the same for the whole batch), once, in plan().
+  // Packs a B that never changes (the same for the whole batch), once, in plan(); returns whether
+  // it did, as some products read B as it is.
   template <class B>
-  void pack_constant_b(const B& b) {
-    if (mode_ != kShared || m_ == 0 || n_ == 0 || k_ == 0) return;
+  bool pack_constant_b(const B& b) {
+    if (mode_ != kShared || m_ == 0 || n_ == 0 || k_ == 0) return false;
     nc_ = round_up(n_, kTileCols<T>), slab_k_ = round_up(k_, kc_);
     read_b_ = copy_b_ = false, shared_elems_ = private_b_elems_ = 0;
     packed_b_ = static_cast<T*>(aligned_alloc(64, size_t(round_up(k_ * nc_ * sizeof(T), 64))));
     if (!packed_b_) fail("out of memory for packed weights");
     pack_b(b, packed_b_, 0, k_, 0, n_);
+    return true;
   }
 
   size_t scratch_bytes() const {
@@ -302,6 +309,26 @@ class Gemm {
   static constexpr int64_t kFetchK = 64;       // shorter tiles fetch nothing: not worth finding out
   static constexpr int64_t kDirectPanels = 1;  // the same, where the columns of A are read
   static constexpr int64_t kInPlacePanels = 2;  // most panels of B for which A is not packed
+
+  // Elements of k on tile registers: their panel of B stays in L1; whole pieces of a split float32
+  // (gemm_parts.h) at a time.
+  static constexpr int64_t kTilesKc = 288, kTilesK = 96;
+  static TileKernel<T> amx_kernel() {
+    if constexpr (kOnTiles<T>) return find_amx_kernel(T(0));
+    return nullptr;
+  }
+  // Tile registers are configured for as long as a worker computes.
+  struct OpenTiles {
+    const bool open;
+    explicit OpenTiles(bool on) : open(on) {
+      if constexpr (kOnTiles<T>)
+        if (open) open_tiles();
+    }
+    ~OpenTiles() {
+      if constexpr (kOnTiles<T>)
+        if (open) close_tiles();
+    }
+  };
 
   struct Worker {
     int64_t* kept;  // whether the kept operand of this run is packed
@@ -424,6 +451,27 @@ class Gemm {
     const int64_t i0 = row_at(p0), i = row_at(max64(p0, min64(p1, tall_))), i1 = row_at(p1);
     if (i > i0) pack_panels(a, dst, mr_, i0, i, k, kc);
     if (i1 > i) pack_panels(a, dst + (i - i0) * kc, mr_ - 1, i, i1, k, kc);
+    if constexpr (kOnTiles<T>)
+      for (int64_t p = p0; p < p1 && tiles_; ++p)
+        to_tiles(dst + (row_at(p) - i0) * kc, rows_of(p), kc);
+  }
+  // Tile registers want rows of A, 16 of k long: [16][rows] becomes [rows][16], piece by piece.
+  // Up to 16 elements after the panel are read.
+  static void to_tiles(T* panel, int rows, int64_t kc) {
+    constexpr int L = kLanes<T>;
+    static_assert(L == 16 && kMaxRows <= L);
+    for (; kc > 0; kc -= L, panel += L * rows) {
+      const int n = int(min64(L, kc));
+      Vec<T> v[L];
+#pragma GCC unroll 16
+      for (int q = 0; q < L; ++q) v[q] = q < n ? load(panel + q * rows) : Vec<T>{};
+      transpose(v);
+      for (int i = 0; i < rows; ++i)
+        if (n == L)
+          store(panel + i * L, v[i]);
+        else
+          memcpy(static_cast<void*>(panel + i * n), &v[i], size_t(n) * sizeof(T));
+    }
   }
 
   // A panel of A that is not packed: the number of runs, their lengths, places [runs][mr].
@@ -459,7 +507,7 @@ class Gemm {
 
   // The register kernels round sums themselves.
   template <class S>
-  static constexpr bool kRounds = kSame<T, S>&& kConverts<S>&& kPerElement<T> == 2;
+  static constexpr bool kRounds = kSame<T, S> && kConverts<S> && kPerElement<T> == 2;
 
   template <class A>
   static constexpr bool kReadable = requires(const A& a, const T** rows, int64_t* length) {
@@ -477,6 +525,7 @@ class Gemm {
             int64_t p0, int64_t p1, int64_t j0, int64_t j1, int64_t k0, int64_t k1, int64_t k_first,
             int64_t k_last, const Next& next) const {
     constexpr int64_t kNr = kTileCols<T>;
+    const OpenTiles tiles(tiles_);
     Sum<T> fresh[kConverts<S> ? kMaxRows * kNr : 1];
     int64_t plain[kMaxRows];
     const int64_t ld = out.acc ? n_ : kNr, i0 = row_at(p0);
@@ -738,8 +787,8 @@ class Gemm {
   }
 
   int64_t m_ = 0, n_ = 0, k_ = 0, batch_ = 0;
-  bool converts_ = false, one_panel_ = false, read_b_ = false, copy_b_ = false, direct_a_ = false,
-       serial_ = false;
+  bool tiles_ = false, converts_ = false, one_panel_ = false, read_b_ = false, copy_b_ = false,
+       direct_a_ = false, serial_ = false;
   Mode mode_ = kShared;
   Keep keep_ = kNone;
   int mr_ = 1;                     // rows of a panel of A

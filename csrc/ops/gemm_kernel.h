@@ -64,6 +64,14 @@ TileKernel<Pair> find_tile_kernel(Pair, int rows, int vecs, bool in_place = fals
 // A packed. Quad: only for processors that have them (has_byte_dots).
 TileKernel<Words> find_tile_kernel(Words, int rows, int vecs, bool in_place = false);
 TileKernel<Quad> find_tile_kernel(Quad, int rows, int vecs, bool in_place = false);
+// On tile registers, where `has_tiles` (gemm_amx.cc): a panel of A is [kc / 16][rows][16]. They are
+// opened before and closed after.
+TileKernel<Pair> find_amx_kernel(Pair);
+TileKernel<Quad> find_amx_kernel(Quad);
+void open_tiles();
+void close_tiles();
+template <class T>
+constexpr bool kOnTiles = HB_VEC_BYTES == 64 && (__is_same(T, Pair) || __is_same(T, Quad));
 // The kernel that reads full panels of B in place and copies them, for A that is packed.
 TileKernel<float> find_copy_kernel(float, int rows);
 TileKernel<double> find_copy_kernel(double, int rows);
@@ -83,7 +91,7 @@ constexpr int kMaxRows = 12;
 #endif
 constexpr int kTileVecs = 2;
 template <class T>
-constexpr int kTileCols = kTileVecs * kLanes<T>;
+constexpr int kTileCols = kTileVecs* kLanes<T>;
 template <class T>  // rows or columns of the widest panel
 constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
 

@@ -16,10 +16,11 @@ constexpr bool kPairsOf<bf16> = true;
 template <>
 constexpr bool kPairsOf<float> = true;
 
-// Whether products of S are to be: the processor has the instructions, and float may be rounded.
+// Whether products of S are to be: the processor gains by them, and float may be rounded.
 template <class S>
 HB_INLINE bool use_pairs() {
-  return has_bf16_pairs() && (sizeof(S) == 2 || matmul_precision() == Precision::Medium);
+  return (has_bf16_pairs() || has_tiles()) &&
+         (sizeof(S) == 2 || matmul_precision() == Precision::Medium);
 }
 
 // The matrix of PackMatrix, of S; `rows` counts k in elements of S (across memory it may be odd).

@@ -9,7 +9,7 @@
 #include "core/kernel.h"
 #include "ops/gemm.h"
 #include "ops/gemm_bytes.h"
-#include "ops/gemm_pairs.h"
+#include "ops/gemm_parts.h"
 
 HB_KERNELS_BEGIN
 
@@ -77,7 +77,7 @@ struct MatmulKernel {
 template <class T, class S>
 struct MatmulPacked final : MatmulKernel {
   MatmulShape s;
-  Gemm<T> gemm;
+  GemmOf<T, S> gemm;
 
   MatmulPacked(const MatmulShape& shape, Prepare& p) : s(shape) {
     constexpr bool kAsStored = sizeof(S) == sizeof(T) && kPerElement<T> == 1;

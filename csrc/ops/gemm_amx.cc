@@ -1,0 +1,90 @@
+// The register kernels of gemm_kernel.h for pairs of bfloat16 and quads of bytes on tile registers
+// (AMX): an extension of the level avx512. A tile of C is two tiles side by side; for each 16
+// elements of k one tile of A and two of B are loaded and two dot instructions run, which take
+// longer than the loads while the panels are in the caches.
+//
+// No machine with AMX has run this: what is tested is the same code on a model of the registers.
+// So it is used only where HORNBEAM_ISA=amx asks for it (has_tiles).
+#include "ops/gemm_kernel.h"
+#include "simd/tile_registers.h"
+
+namespace hb::HB_ISA {
+namespace {
+
+#ifdef HB_TILES_MODEL
+using Tiles = TileModel;
+#else
+using Tiles = TileRegisters;
+#endif
+constexpr int kCols = 32, kRow = kCols * 4;  // of a tile of C, and bytes of its rows
+
+template <int c, int a, int b, class T>
+HB_INLINE void dot() {
+  if constexpr (kPerElement<T> == 2)
+    Tiles::dot_bf16<c, a, b>();
+  else
+    Tiles::dot_bytes<c, a, b>();
+}
+// Sixteen elements of k: a is [rows][16], b rows of B.
+template <class T>
+HB_INLINE void add_block(const T* a, const T* b, int64_t ldb) {
+  Tiles::load<2>(a, kTileRowBytes);
+  Tiles::load<4>(b, ldb * 4), dot<0, 2, 4, T>();
+  Tiles::load<5>(b + 16, ldb * 4), dot<1, 2, 5, T>();
+}
+
+template <class T>
+void tile_kernel(const Tile<T>& t) {
+  using S = Sum<T>;
+  constexpr int L = kLanes<S>;
+  Tiles::zero<0>(), Tiles::zero<1>();
+  const int64_t whole = t.kc / 16 * 16;
+  const T *a = t.a, *b = t.b;
+  for (int64_t k = 0; k < whole; k += 16, a += 16 * t.m, b += 16 * t.ldb) add_block(a, b, t.ldb);
+  if (const int64_t rest = t.kc - whole) {  // a: [rows][rest]
+    alignas(64) T last_a[kMaxRows * 16], last_b[16 * kCols];
+    memset(static_cast<void*>(last_a), 0, sizeof last_a);
+    memset(static_cast<void*>(last_b), 0, sizeof last_b);
+    for (int i = 0; i < t.m; ++i) memcpy(last_a + i * 16, a + i * rest, size_t(rest) * sizeof(T));
+    for (int64_t k = 0; k < rest; ++k) memcpy(last_b + k * kCols, b + k * t.ldb, kRow);
+    add_block<T>(last_a, last_b, kCols);
+  }
+  alignas(64) S sums[kMaxRows * kCols];
+  Tiles::store<0>(sums, kRow), Tiles::store<1>(sums + 16, kRow);
+
+  Epilogue<S> simple;
+  simple.bias = t.bias ? t.bias - t.column : nullptr, simple.relu = t.relu;
+  const Epilogue<S>& epilogue = t.epilogue ? *t.epilogue : simple;
+  for (int i = 0; i < t.m; ++i) {
+    const S* sum = sums + i * kCols;
+    S* c = t.c + t.row[i];
+    const int64_t at = t.row[i] + t.column;
+    int j = 0;
+    for (; j + L <= t.n; j += L) {
+      Vec<S> v = load(sum + j);
+      if (t.add) v += load(c + j);
+      if constexpr (kPerElement<T> == 2) {
+        if (t.half) {
+          if (t.half_bias) v += load_as<S>(reinterpret_cast<const bf16*>(t.half_bias) + j);
+          if (t.relu) v = v < Vec<S>{} ? Vec<S>{} : v;  // keeps NaN
+          store_as(reinterpret_cast<bf16*>(t.half + t.half_row[i]) + j, v);
+          continue;
+        }
+      }
+      store(c + j, epilogue.template vector<S>(v, t.column + j, at + j));
+    }
+    for (; j < t.n; ++j) {
+      const S v = t.add ? sum[j] + c[j] : sum[j];
+      c[j] = epilogue.template scalar<S>(v, t.column + j, at + j);
+    }
+  }
+}
+
+}  // namespace
+
+TileKernel<Pair> find_amx_kernel(Pair) { return tile_kernel<Pair>; }
+TileKernel<Quad> find_amx_kernel(Quad) { return tile_kernel<Quad>; }
+void open_tiles() { Tiles::open(kMaxRows); }
+void close_tiles() { Tiles::close(); }
+
+}  // namespace hb::HB_ISA
