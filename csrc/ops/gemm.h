@@ -396,6 +396,12 @@ class Gemm {
     };
   }
 
+  // Where part i of `parts` parts of n things starts. The larger parts come first: threads that
+  // claim them in turn then end together.
+  HB_INLINE static int64_t share(int64_t n, int64_t parts, int64_t i) {
+    return n / parts * i + min64(i, n % parts);
+  }
+
   // Runs f(task, worker) for all tasks; a small product does not wake other threads.
   template <class F>
   HB_INLINE void for_tasks(int64_t num_tasks, const F& f) const {
@@ -659,9 +665,9 @@ class Gemm {
       const Worker w = worker_at(workers, worker);
       // Tasks of one worker follow each other along the operand that is not kept.
       const int64_t r = task / col_tiles_, c = task % col_tiles_;
-      const int64_t p0 = panels * r / row_tiles_, p1 = panels * (r + 1) / row_tiles_;
-      const int64_t j0 = b_panels * c / col_tiles_ * kNr;
-      const int64_t j1 = min64(n_, b_panels * (c + 1) / col_tiles_ * kNr);
+      const int64_t p0 = share(panels, row_tiles_, r), p1 = share(panels, row_tiles_, r + 1);
+      const int64_t j0 = share(b_panels, col_tiles_, c) * kNr;
+      const int64_t j1 = min64(n_, share(b_panels, col_tiles_, c + 1) * kNr);
       if (p0 >= p1 || j0 >= j1) return;
       Piece b{packed_b_ ? packed_b_ : w.b, nullptr, 0, 0, n_, 0};
       if (read_b_) b.in_place = p.b.in_place(0, 0), b.ld = p.b.ld;
@@ -734,9 +740,9 @@ class Gemm {
         for_tasks(row_tiles * col_tiles_, [&](int64_t task, int worker) {
           const Worker w = worker_at(workers, worker);
           const int64_t r = task / col_tiles_, c = task % col_tiles_;
-          const int64_t p0 = panels * r / row_tiles, p1 = panels * (r + 1) / row_tiles;
-          const int64_t c0 = j0 + b_panels * c / col_tiles_ * kNr;
-          const int64_t c1 = min64(j1, j0 + b_panels * (c + 1) / col_tiles_ * kNr);
+          const int64_t p0 = share(panels, row_tiles, r), p1 = share(panels, row_tiles, r + 1);
+          const int64_t c0 = j0 + share(b_panels, col_tiles_, c) * kNr;
+          const int64_t c1 = min64(j1, j0 + share(b_panels, col_tiles_, c + 1) * kNr);
           if (c0 >= c1) return;
           p.rows.rows(row_at(p0), row_at(p1) - row_at(p0), w.rows);
           tile(p.a, nullptr, panels_of(piece), out, w, p0, p1, c0, c1, k0, k1, 0, k_, kNoLines);
