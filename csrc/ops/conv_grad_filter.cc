@@ -95,7 +95,8 @@ class ConvGradFilterPairs final : public ConvKernel {
  public:
   static bool serves(const ConvShape& s) {
     const ConvShape half = halves(s);
-    return use_pairs<S>() && !has_tiles() && !s.depthwise() && half.n > 0 && FilterGradient<Pair, S>::serves(half);
+    return use_pairs<S>() && !has_tiles() && !s.depthwise() && half.n > 0 &&
+           FilterGradient<Pair, S>::serves(half);
   }
   ConvGradFilterPairs(const ConvShape& shape, Prepare& p) : s_(halves(shape)) {
     patches_.plan(s_, false);

@@ -91,7 +91,7 @@ constexpr int kMaxRows = 12;
 #endif
 constexpr int kTileVecs = 2;
 template <class T>
-constexpr int kTileCols = kTileVecs* kLanes<T>;
+constexpr int kTileCols = kTileVecs * kLanes<T>;
 template <class T>  // rows or columns of the widest panel
 constexpr int kMaxPanel = kTileCols<T> > kMaxRows ? kTileCols<T> : kMaxRows;
 
