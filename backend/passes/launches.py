@@ -75,9 +75,12 @@ def _key(node: Node, read: set[Value]) -> tuple | None:
 def _join(rewrite: Rewrite, group: list[Node]) -> Node:
     from hornbeam.backend.executor import CLUSTER
 
-    attrs = {name: tuple(value) for name, value in _cluster(group[0]).items()}
-    attrs["parts"] = len(group)
-    attrs["_specs"] = tuple(Spec(v.shape, v.dtype) for node in group for v in node.outputs)
+    cluster = _cluster(group[0])
+    assert cluster is not None  # _key has asked
+    attrs = {name: tuple(value) for name, value in cluster.items()} | {
+        "parts": len(group),
+        "_specs": tuple(Spec(v.shape, v.dtype) for node in group for v in node.outputs),
+    }
     inputs = [rewrite.mapping[v] for node in group for v in node.inputs]
     joined = rewrite.new.add(CLUSTER, inputs, attrs, where=group[-1].where)
     joined.device = group[0].device
