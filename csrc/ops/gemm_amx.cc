@@ -5,7 +5,7 @@
 //
 // No machine with AMX has run this: what is tested is the same code on a model of the registers.
 // So it is used only where HORNBEAM_ISA=amx asks for it (has_tiles).
-#include "ops/gemm_kernel.h"
+#include "ops/gemm_finish.h"
 #include "simd/tile_registers.h"
 
 namespace hb::HB_ISA {
@@ -33,10 +33,22 @@ HB_INLINE void add_block(const T* a, const T* b, int64_t ldb) {
   Tiles::load<5>(b + 16, ldb * 4), dot<1, 2, 5, T>();
 }
 
+// Whole vectors of columns, rounded to bfloat16.
+void store_half(const Tile<Pair>& t, const float* sums) {
+  constexpr int L = kLanes<float>;
+  for (int i = 0; i < t.m; ++i, sums += kCols)
+    for (int j = 0; j < t.n; j += L) {
+      Vec<float> v = load(sums + j);
+      if (t.add) v += load(t.c + t.row[i] + j);
+      if (t.half_bias) v += load_as<float>(reinterpret_cast<const bf16*>(t.half_bias) + j);
+      if (t.relu) v = v < Vec<float>{} ? Vec<float>{} : v;  // keeps NaN
+      store_as(reinterpret_cast<bf16*>(t.half + t.half_row[i]) + j, v);
+    }
+}
+
 template <class T>
 void tile_kernel(const Tile<T>& t) {
   using S = Sum<T>;
-  constexpr int L = kLanes<S>;
   Tiles::zero<0>(), Tiles::zero<1>();
   const int64_t whole = t.kc / 16 * 16;
   const T *a = t.a, *b = t.b;
@@ -52,32 +64,11 @@ void tile_kernel(const Tile<T>& t) {
   alignas(64) S sums[kMaxRows * kCols];
   Tiles::store<0>(sums, kRow), Tiles::store<1>(sums + 16, kRow);
 
+  if constexpr (kPerElement<T> == 2)
+    if (t.half) return store_half(t, sums);
   Epilogue<S> simple;
   simple.bias = t.bias ? t.bias - t.column : nullptr, simple.relu = t.relu;
-  const Epilogue<S>& epilogue = t.epilogue ? *t.epilogue : simple;
-  for (int i = 0; i < t.m; ++i) {
-    const S* sum = sums + i * kCols;
-    S* c = t.c + t.row[i];
-    const int64_t at = t.row[i] + t.column;
-    int j = 0;
-    for (; j + L <= t.n; j += L) {
-      Vec<S> v = load(sum + j);
-      if (t.add) v += load(c + j);
-      if constexpr (kPerElement<T> == 2) {
-        if (t.half) {
-          if (t.half_bias) v += load_as<S>(reinterpret_cast<const bf16*>(t.half_bias) + j);
-          if (t.relu) v = v < Vec<S>{} ? Vec<S>{} : v;  // keeps NaN
-          store_as(reinterpret_cast<bf16*>(t.half + t.half_row[i]) + j, v);
-          continue;
-        }
-      }
-      store(c + j, epilogue.template vector<S>(v, t.column + j, at + j));
-    }
-    for (; j < t.n; ++j) {
-      const S v = t.add ? sum[j] + c[j] : sum[j];
-      c[j] = epilogue.template scalar<S>(v, t.column + j, at + j);
-    }
-  }
+  finish_tile<T>(t, t.epilogue ? *t.epilogue : simple, sums, kCols);
 }
 
 }  // namespace

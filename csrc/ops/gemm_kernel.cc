@@ -1,6 +1,7 @@
 // The register kernels of gemm_kernel.h, one for each tile height, compiled once for all ops.
 #include "ops/gemm_kernel.h"
 
+#include "ops/gemm_finish.h"
 #include "simd/multiply_add.h"
 
 namespace hb::HB_ISA {
@@ -36,27 +37,6 @@ HB_INLINE void fetch_operands(const Tile<E>& t) {
     for (int i = 0; i < t.m; ++i)
       for (int j = 0; j < t.n; j += 64 / int(sizeof(T)))
         __builtin_prefetch(x + t.row[i] + t.column + j);
-  }
-}
-
-// Adds what C holds, applies the epilogue, stores: `sums` [m][ld] of a tile, fresh in L1.
-template <class E, class T = Sum<E>>
-__attribute__((noinline)) void finish_tile(const Tile<E>& t, const T* sums, int ld) {
-  constexpr int L = kLanes<T>;
-  const Epilogue<T> epilogue = *t.epilogue;
-  for (int i = 0; i < t.m; ++i, sums += ld) {
-    T* c = t.c + t.row[i];
-    const int64_t at = t.row[i] + t.column;
-    int j = 0;
-    for (; j + L <= t.n; j += L) {
-      Vec<T> v = load(sums + j);
-      if (t.add) v += load(c + j);
-      store(c + j, epilogue.template vector<T>(v, t.column + j, at + j));
-    }
-    for (; j < t.n; ++j) {
-      const T v = t.add ? sums[j] + c[j] : sums[j];
-      c[j] = epilogue.template scalar<T>(v, t.column + j, at + j);
-    }
   }
 }
 
@@ -184,7 +164,7 @@ void tile_kernel(const Tile<E>& t) {
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) store(sums + (i * NV + j) * L, acc[i][j]);
-    return finish_tile<E>(t, sums, NV * L);
+    return finish_tile<E>(t, *t.epilogue, sums, NV * L);
   }
   const size_t width = size_t(t.n) * sizeof(T);
   T edge[NV * L] = {}, bias[NV * L] = {};
