@@ -18,9 +18,9 @@ HEAD = """\
 Printed by `tools/print_ops.py`; a test compares.
 
 - **CPU**, **CUDA**: the dtypes (of the first operand) that have a kernel; *floats* are the four. On the CPU it is there
-  at every instruction set level; one of level amx, which only `HORNBEAM_ISA=amx` takes, is named. `elementwise`: a
-  function of the kernel of that name, which runs clusters of such functions, in every dtype. *view*: no work. *NumPy*:
-  Python calls NumPy. *its bodies*: where they run (on the CPU if one holds what needs the CPU).
+  at every instruction set level. `elementwise`: a function of the kernel of that name, which runs clusters of such
+  functions, in every dtype. *view*: no work. *NumPy*: Python calls NumPy. *its bodies*: where they run (on the CPU if
+  one holds what needs the CPU).
 - A composition without a kernel for the dtype runs as its body. Any other op runs on the CPU where CUDA has no kernel
   for it, with copies there and back (*CPU*); `HORNBEAM_DEBUG=plan` shows them.
 - **Gradient**: *rule*: its own; *body*: of the body; –: none.
@@ -60,9 +60,7 @@ def kernels():
 
 
 def on_cpu(op, levels):
-    common = set.union(*(d for level, d in levels.items() if level not in ("cuda", "amx")))
-    text = names(common)
-    return text + (f"; amx: {names(levels['amx'])}" if "amx" in levels else "")
+    return names(set.union(*(found for level, found in levels.items() if level != "cuda")))
 
 
 def row(op, levels):

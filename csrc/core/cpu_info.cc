@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/faults.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -26,6 +27,8 @@ namespace hb {
 namespace {
 
 constexpr const char* kIsaNames[kNumIsaLevels] = {"baseline", "avx2", "avx512", "amx"};
+
+bool (*check_tiles)() = nullptr;
 
 #if defined(__x86_64__)
 
@@ -102,8 +105,7 @@ bool detect_byte_dots(int) { return false; }
 int requested_isa_level() {
   const int machine = machine_isa_level();
   const char* name = std::getenv("HORNBEAM_ISA");
-  // Level 3 has run on a model of the tiles only: it must be asked for.
-  if (!name || !*name) return std::min(machine, 2);
+  if (!name || !*name) return machine;
   std::string available;
   for (int i = 0; i <= machine; ++i) {
     if (std::strcmp(name, kIsaNames[i]) == 0) return i;
@@ -176,8 +178,13 @@ const char* isa_name(int level) {
   return kIsaNames[level];
 }
 
+void set_tiles_check(bool (*check)()) { check_tiles = check; }
+
 int machine_isa_level() {
-  static const int level = detect_isa_level();
+  static const int level = [] {
+    const int detected = detect_isa_level();
+    return detected < 3 || (check_tiles && passes_without_fault(check_tiles)) ? detected : 2;
+  }();
   return level;
 }
 

@@ -11,11 +11,15 @@ namespace hb {
 constexpr int kNumIsaLevels = 4;
 const char* isa_name(int level);
 
-// The highest level that processor and operating system support. Asks Linux for the AMX state.
+// The highest level that processor and operating system support. Asks Linux for the AMX state;
+// level 3 is there only if `check_tiles` finds its products right.
 int machine_isa_level();
 
-// The level in use: the machine's, though at most 2, or HORNBEAM_ISA. Throws Error if that names an
-// unknown level or one that the machine lacks.
+// Set while the library is loaded, by whoever has kernels of level 3.
+void set_tiles_check(bool (*check_tiles)());
+
+// The level in use: the machine's, or HORNBEAM_ISA. Throws Error if that names an unknown level or
+// one that the machine lacks.
 int isa_level();
 
 // Whether the processor has the dot products of bytes (VNNI) of the level in use: AVX-VNNI at level

@@ -3,8 +3,9 @@
 // elements of k one tile of A and two of B are loaded and two dot instructions run, which take
 // longer than the loads while the panels are in the caches.
 //
-// No machine with AMX has run this: what is tested is the same code on a model of the registers.
-// So it is used only where HORNBEAM_ISA=amx asks for it (has_tiles).
+// What tests run, where no processor has AMX, is the same code on a model of the registers. So the
+// level is taken only after these kernels have multiplied small integers exactly (check_tiles).
+#include "core/cpu_info.h"
 #include "ops/gemm_finish.h"
 #include "simd/tile_registers.h"
 
@@ -70,6 +71,66 @@ void tile_kernel(const Tile<T>& t) {
   simple.bias = t.bias ? t.bias - t.column : nullptr, simple.relu = t.relu;
   finish_tile<T>(t, t.epilogue ? *t.epilogue : simple, sums, kCols);
 }
+
+Pair check_element(const int* x, Pair, bool) {
+  return Pair(f32_to_bf16(float(x[0])), f32_to_bf16(float(x[1])));
+}
+Quad check_element(const int* x, Quad, bool unsigned_a) {
+  Quad q;
+  for (int i = 0; i < 4; ++i) q.x[i] = int8_t(uint8_t(x[i] + (unsigned_a ? 128 : 0)));
+  return q;
+}
+
+// Whether a tile of `rows` rows of small integers is their exact product, added to what C held.
+template <class T>
+bool check_kernel(int rows) {
+  constexpr int kE = kPerElement<T>, kc = 3 * 16 + 7, n = kCols - 3;
+  alignas(64) T a[kc * kMaxRows], b[kc * kCols];
+  Sum<T> c[kMaxRows * kCols], expected[kMaxRows * kCols];
+  int64_t row[kMaxRows];
+  const auto left = [](int i, int k) { return (i * 7 + k * 5) % 17 - 8; };
+  const auto right = [](int k, int j) { return (k * 3 + j * 11) % 13 - 6; };
+  int x[4];
+  for (int k = 0; k < kc; ++k) {
+    const int block = k / 16 * 16, depth = kc - block < 16 ? kc - block : 16;
+    for (int i = 0; i < rows; ++i) {
+      for (int e = 0; e < kE; ++e) x[e] = left(i, k * kE + e);
+      a[block * rows + i * depth + k - block] = check_element(x, T(0), true);
+    }
+    for (int j = 0; j < kCols; ++j) {
+      for (int e = 0; e < kE; ++e) x[e] = right(k * kE + e, j);
+      b[k * kCols + j] = check_element(x, T(0), false);
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    row[i] = i * kCols;
+    for (int j = 0; j < kCols; ++j) {
+      int sum = c[i * kCols + j] = Sum<T>(i - j);
+      for (int k = 0; k < kc * kE && j < n; ++k)
+        sum += (left(i, k) + (kE == 4 ? 128 : 0)) * right(k, j);
+      expected[i * kCols + j] = Sum<T>(sum);
+    }
+  }
+  Tile<T> tile{};
+  tile.a = a, tile.b = b, tile.ldb = kCols, tile.kc = kc;
+  tile.c = c, tile.row = row, tile.m = rows, tile.n = n, tile.add = true;
+  tile_kernel<T>(tile);
+  return memcmp(c, expected, size_t(rows) * kCols * sizeof c[0]) == 0;
+}
+
+bool check_tiles() {
+  open_tiles();
+  bool right = true;
+  for (const int rows : {kMaxRows, 5, 1})
+    right = right && check_kernel<Pair>(rows) && check_kernel<Quad>(rows);
+  close_tiles();
+  return right;
+}
+
+// A plain call: what runs while the library is loaded must not need this level.
+const struct RegisterCheck {
+  RegisterCheck() { set_tiles_check(check_tiles); }
+} register_check;
 
 }  // namespace
 

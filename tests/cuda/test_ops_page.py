@@ -3,17 +3,10 @@
 import importlib.util
 import pathlib
 
-import pytest
-
-from hornbeam.backend import _core
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_page(cuda):
-    levels = {level for _, _, level in _core.kernels()}
-    if "amx" not in levels:
-        pytest.skip("this build lacks kernels of a level that the page names")
     spec = importlib.util.spec_from_file_location("print_ops", ROOT / "tools" / "print_ops.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
