@@ -232,6 +232,7 @@ _CUDA_LIBRARIES = (
     ("cuBLASLt", "libcublasLt.so.13"),
     ("cuBLASLt", "libcublasLt.so.12"),
     ("cuDNN", "libcudnn.so.9"),
+    ("cuDNN", "libcudnn.so.8"),
     ("NCCL", "libnccl.so.2"),
 )
 

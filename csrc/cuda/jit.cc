@@ -2,62 +2,44 @@
 // documents them.
 #include "cuda/jit.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <map>
 #include <mutex>
 #include <optional>
-#include <set>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "cuda/kernel_files.h"
 #include "cuda/library.h"
+#include "cuda/shared_library.h"
 
 namespace hb::cuda {
 namespace {
 
 typedef void* Handle;
-// Why there is no kernel; it does not leave this file.
-struct Reason : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+typedef LibraryProblem Reason;  // why there is no kernel; it does not leave this file
 
 class Nvrtc {
  public:
   Nvrtc() {
-    void* opened = nullptr;
-    std::string problem;
-    for (const std::string& name : places()) {
-      opened = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-      if (opened) break;
-      if (problem.empty()) problem = dlerror();
-    }
-    if (!opened) throw Reason("NVRTC was not found: " + problem);
-    const auto find = [&]<class F>(F*& function, const char* name) {
-      function = reinterpret_cast<F*>(dlsym(opened, name));
-      if (!function) throw Reason(std::string("NVRTC has no ") + name);
-    };
+    const SharedLibrary library("NVRTC", "HORNBEAM_NVRTC",
+                                {{"libnvrtc.so.13", "cu13"}, {"libnvrtc.so.12", "cuda_nvrtc"}});
     int (*version)(int*, int*) = nullptr;
     int (*num_supported)(int*) = nullptr;
     int (*supported)(int*) = nullptr;
-    find(version, "nvrtcVersion");
-    find(num_supported, "nvrtcGetNumSupportedArchs");
-    find(supported, "nvrtcGetSupportedArchs");
-    find(create_, "nvrtcCreateProgram");
-    find(destroy_, "nvrtcDestroyProgram");
-    find(compile_, "nvrtcCompileProgram");
-    find(log_size_, "nvrtcGetProgramLogSize");
-    find(log_, "nvrtcGetProgramLog");
-    find(cubin_size_, "nvrtcGetCUBINSize");
-    find(cubin_, "nvrtcGetCUBIN");
-    find(ptx_size_, "nvrtcGetPTXSize");
-    find(ptx_, "nvrtcGetPTX");
+    library.find(version, "nvrtcVersion");
+    library.find(num_supported, "nvrtcGetNumSupportedArchs");
+    library.find(supported, "nvrtcGetSupportedArchs");
+    library.find(create_, "nvrtcCreateProgram");
+    library.find(destroy_, "nvrtcDestroyProgram");
+    library.find(compile_, "nvrtcCompileProgram");
+    library.find(log_size_, "nvrtcGetProgramLogSize");
+    library.find(log_, "nvrtcGetProgramLog");
+    library.find(cubin_size_, "nvrtcGetCUBINSize");
+    library.find(cubin_, "nvrtcGetCUBIN");
+    library.find(ptx_size_, "nvrtcGetPTXSize");
+    library.find(ptx_, "nvrtcGetPTX");
     int major = 0, minor = 0, count = 0;
     check(version(&major, &minor), "version");
     if (major < 12)
@@ -108,35 +90,11 @@ class Nvrtc {
   }
 
  private:
-  static std::vector<std::string> places() {
-    if (const char* given = getenv("HORNBEAM_NVRTC"); given && *given) {
-      struct stat s;
-      if (stat(given, &s) != 0 || !S_ISDIR(s.st_mode)) return {given};
-      return {std::string(given) + "/libnvrtc.so.13", std::string(given) + "/libnvrtc.so.12"};
-    }
-    const std::string toolkit = "/usr/local/cuda/lib64/";
-    std::vector<std::string> names = {"libnvrtc.so.13", "libnvrtc.so.12",
-                                      toolkit + "libnvrtc.so.13", toolkit + "libnvrtc.so.12"};
-    Dl_info info;  // site-packages/hornbeam/backend/_cuda.so
-    if (dladdr(reinterpret_cast<const void*>(&kMark), &info) && info.dli_fname) {
-      std::string folder = info.dli_fname;
-      for (int up = 0; up < 3; ++up) {
-        const size_t cut = folder.rfind('/');
-        folder = cut == std::string::npos ? std::string() : folder.substr(0, cut);
-      }
-      if (!folder.empty()) {
-        names.push_back(folder + "/nvidia/cu13/lib/libnvrtc.so.13");
-        names.push_back(folder + "/nvidia/cuda_nvrtc/lib/libnvrtc.so.12");
-      }
-    }
-    return names;
-  }
   static void check(int status, const char* what) {
     if (status != 0)
       throw Reason(std::string("NVRTC: ") + what + ": status " + std::to_string(status));
   }
 
-  static constexpr char kMark = 0;
   int (*create_)(Handle*, const char* source, const char* name, int, const char* const*,
                  const char* const*);
   int (*destroy_)(Handle*);
@@ -193,14 +151,6 @@ std::shared_ptr<const CompiledKernel> make(const std::string& source, const char
   return kernel;
 }
 
-void tell(const std::string& reason) {
-  const char* stages = getenv("HORNBEAM_DEBUG");
-  if (!stages || !strstr(stages, "plan")) return;
-  static std::set<std::string> told;
-  if (told.insert(reason).second)
-    fprintf(stderr, "element-wise clusters are interpreted on the GPU: %s\n", reason.c_str());
-}
-
 }  // namespace
 
 void CompiledKernel::launch(dim3 grid, dim3 block, void* stream, void* argument) const {
@@ -223,7 +173,7 @@ std::shared_ptr<const CompiledKernel> compile(const std::string& source, const c
   try {
     kernel = make(source, name, architecture);
   } catch (const Reason& reason) {
-    tell(reason.what());
+    tell_once("element-wise clusters are interpreted on the GPU", reason);
   }
   return made[key] = kernel;
 }

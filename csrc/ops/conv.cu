@@ -12,126 +12,11 @@
 #include <numeric>
 #include <vector>
 
+#include "ops/conv_vendor.cuh"
 #include "ops/gemm.cuh"
-#include "ops/gemm_mma.cuh"
 
 namespace hb::cuda {
 namespace {
-
-struct ConvShape {
-  int64_t n, c, o, groups, cg, og;  // cg, og: channels per group
-  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], lo[3];
-
-  ConvShape(const TensorSpec& x, const TensorSpec& w, const TensorSpec& y, const Attrs& attrs) {
-    const int spatial = x.rank - 2, lead = 3 - spatial;
-    const IntList s = attr_ints(attrs, "strides"), pad = attr_ints(attrs, "padding"),
-                  dil = attr_ints(attrs, "dilation");
-    if (spatial < 1 || spatial > 3 || w.rank != x.rank || y.rank != x.rank || s.size != spatial ||
-        dil.size != spatial || pad.size != 2 * spatial)
-      fail("expected 1 to 3 spatial axes with strides, dilation and padding");
-    for (int i = 0; i < 3; ++i) {
-      const int a = i - lead;
-      in[i] = a >= 0 ? x.shape[1 + a] : 1;
-      out[i] = a >= 0 ? y.shape[1 + a] : 1;
-      kernel[i] = a >= 0 ? w.shape[a] : 1;
-      stride[i] = a >= 0 ? s.data[a] : 1;
-      dilation[i] = a >= 0 ? dil.data[a] : 1;
-      lo[i] = a >= 0 ? pad.data[2 * a] : 0;
-      if (stride[i] < 1 || dilation[i] < 1) fail("expected positive strides and dilation");
-    }
-    n = x.shape[0];
-    c = x.shape[x.rank - 1];
-    o = y.shape[y.rank - 1];
-    groups = attr_int(attrs, "groups");
-    if (groups < 1 || c % groups || o % groups || w.shape[w.rank - 2] != c / groups ||
-        w.shape[w.rank - 1] != o || y.shape[0] != n)
-      fail("channels, filters and groups do not match");
-    cg = c / groups;
-    og = o / groups;
-  }
-  __host__ __device__ int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
-  __host__ __device__ int64_t in_size() const { return in[0] * in[1] * in[2]; }
-  __host__ __device__ int64_t out_size() const { return out[0] * out[1] * out[2]; }
-
-  // Groups for which tiles of a product would be nearly empty.
-  bool direct() const { return groups > 1 && std::max(cg, og) < 8; }
-  // 32-bit numbers for lines: the caller has asked MmaPlan whether the sizes allow them.
-  Operand patches(const void* x, DType t) const {
-    Operand r;
-    r.data = x;
-    r.lines = Lines::Patches;
-    r.width = copy_width(t, cg);
-    r.stride = c;
-    r.channels = FastDivide(cg);
-    for (int a = 0; a < 3; ++a) {
-      r.place[a] = FastDivide(out[a]);
-      r.kernel[a] = FastDivide(kernel[a]);
-      r.limit[a] = int(in[a]);
-      r.step[a] = int(stride[a]);
-      r.dilation[a] = int(dilation[a]);
-      r.lo[a] = int(lo[a]);
-    }
-    return r;
-  }
-  // [rows, o]: the filter of conv, or dy.
-  Operand rows(const void* data, DType t) const {
-    Operand r;
-    r.data = data;
-    r.stride = o;
-    r.width = copy_width(t, og);
-    return r;
-  }
-  // Strides of groups in a and b, and in the result.
-  MmaProduct product(const Operand& a, const Operand& b, void* result, const Call& c,
-                     int64_t a_group, int64_t b_group, int64_t result_group,
-                     int64_t result_channels) const {
-    MmaProduct p;
-    p.a = a;
-    p.b = b;
-    p.batch = groups;
-    p.axes = 1;
-    p.extent[0] = groups;
-    p.a_stride[0] = a_group;
-    p.b_stride[0] = b_group;
-    p.out = result;
-    p.out_batch = result_group;
-    p.out_stride = result_channels;
-    p.partial = c.scratch;
-    return p;
-  }
-
-  // Which pixel of x output position q (of all samples) reads for a tap; -1: the border.
-  __device__ int64_t read(int64_t q, int64_t tap) const {
-    int64_t place[3], t[3];
-    split(q, out, place);
-    split(tap, kernel, t);
-    for (int a = 0; a < 3; ++a) {
-      place[a] = place[a] * stride[a] - lo[a] + t[a] * dilation[a];
-      if (place[a] < 0 || place[a] >= in[a]) return -1;
-    }
-    return ((q / out_size() * in[0] + place[0]) * in[1] + place[1]) * in[2] + place[2];
-  }
-  // Which output position reads input pixel q for a tap; -1: none.
-  __device__ int64_t reader(int64_t q, int64_t tap) const {
-    int64_t place[3], t[3];
-    split(q, in, place);
-    split(tap, kernel, t);
-    for (int a = 0; a < 3; ++a) {
-      place[a] += lo[a] - t[a] * dilation[a];
-      if (place[a] < 0 || place[a] % stride[a] != 0) return -1;
-      place[a] /= stride[a];
-      if (place[a] >= out[a]) return -1;
-    }
-    return ((q / in_size() * out[0] + place[0]) * out[1] + place[1]) * out[2] + place[2];
-  }
-
- private:
-  static __device__ void split(int64_t i, const int64_t* extent, int64_t* at) {
-    at[2] = i % extent[2];
-    at[1] = i / extent[2] % extent[1];
-    at[0] = i / extent[2] / extent[1] % extent[0];
-  }
-};
 
 // y [positions, og] = patches [positions, taps cg] w [taps cg, og]
 template <class T>
@@ -271,21 +156,35 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+size_t scratch_for(size_t own, const std::shared_ptr<VendorConvolution>& vendor) {
+  return vendor ? std::max(own, vendor->scratch_bytes()) : own;
+}
+template <class F>
+void run_either(const std::shared_ptr<VendorConvolution>& vendor, const Call& c,
+                const Epilogue& epilogue, const F& own) {
+  if (!vendor || !vendor->run(c, epilogue, own)) own();
+}
+
 struct Conv {
   ConvShape s;
   DType dtype;
   EpilogueOperands epilogue;
   MmaPlan plan;
+  std::shared_ptr<VendorConvolution> vendor;
   explicit Conv(Prepare& p)
       : s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs),
         dtype(p.inputs[0].dtype),
         epilogue(p, 2),
-        plan(dtype, s.n * s.out_size(), s.og, s.taps() * s.cg, s.groups) {
-    p.scratch_bytes = plan.partial_bytes();
+        plan(dtype, s.n * s.out_size(), s.og, s.taps() * s.cg, s.groups),
+        vendor(VendorConvolution::create(ConvPart::Forward, s, dtype)) {
+    p.scratch_bytes = scratch_for(plan.partial_bytes(), vendor);
   }
   void run(const Call& c) const {
+    if (s.n * s.out_size() == 0 || s.og == 0) return;
+    run_either(vendor, c, Epilogue(epilogue, c), [&] { run_own(c); });
+  }
+  void run_own(const Call& c) const {
     const int64_t positions = s.n * s.out_size();
-    if (positions == 0 || s.og == 0) return;
     if (plan.possible() && has_mma() && !s.direct()) {
       Operand patches = s.patches(c.inputs[0], dtype);
       patches.by_k = true;
@@ -351,10 +250,13 @@ struct ConvGradInput {
     MmaPlan plan;
   };
   std::vector<Part> parts;  // none: not on tensor cores
+  std::shared_ptr<VendorConvolution> vendor;
   explicit ConvGradInput(Prepare& p)
       : s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs),
         dtype(p.inputs[0].dtype),
-        epilogue(p, 2) {
+        epilogue(p, 2),
+        vendor(VendorConvolution::create(ConvPart::GradInput, s, dtype)) {
+    p.scratch_bytes = scratch_for(0, vendor);
     if (s.direct() || !MmaPlan(dtype, s.n * s.in_size(), s.cg, s.taps() * s.og, 1).possible())
       return;
     for (int64_t i = 0; i < s.stride[0] * s.stride[1] * s.stride[2]; ++i) {
@@ -404,8 +306,11 @@ struct ConvGradInput {
     return p;
   }
   void run(const Call& c) const {
+    if (s.n * s.in_size() == 0 || s.cg == 0) return;
+    run_either(vendor, c, Epilogue(epilogue, c), [&] { run_own(c); });
+  }
+  void run_own(const Call& c) const {
     const int64_t pixels = s.n * s.in_size();
-    if (pixels == 0 || s.cg == 0) return;
     if (!parts.empty() && has_mma()) {
       for (const Part& part : parts) part.plan.run(product(part.phase, c), c.stream);
       return;
@@ -432,11 +337,13 @@ struct ConvGradFilter {
   DType dtype;
   int64_t size, parts;
   MmaPlan plan;
+  std::shared_ptr<VendorConvolution> vendor;
   explicit ConvGradFilter(Prepare& p)
       : s(p.inputs[0], p.outputs[0], p.inputs[1], *p.attrs),
         dtype(p.inputs[0].dtype),
         size(num_elements(p.outputs[0])),
-        plan(dtype, s.taps() * s.cg, s.og, s.n * s.out_size(), s.groups) {
+        plan(dtype, s.taps() * s.cg, s.og, s.n * s.out_size(), s.groups),
+        vendor(VendorConvolution::create(ConvPart::GradFilter, s, dtype)) {
     const int64_t tiles = (s.taps() * s.cg + kGemmTile - 1) / kGemmTile *
                           ((s.og + kGemmTile - 1) / kGemmTile) * s.groups;
     int64_t wanted = 512 / (tiles > 0 ? tiles : 1), most = s.n * s.out_size() / 512;
@@ -447,10 +354,12 @@ struct ConvGradFilter {
     parts = wanted < most ? wanted : most;
     if (parts < 1) parts = 1;
     if (parts > 1) p.scratch_bytes = size_t(parts * size) * (dtype == DType::F64 ? 8 : 4);
-    p.scratch_bytes = std::max(p.scratch_bytes, plan.partial_bytes());
+    p.scratch_bytes = scratch_for(std::max(p.scratch_bytes, plan.partial_bytes()), vendor);
   }
   void run(const Call& c) const {
-    if (size == 0) return;
+    if (size != 0) run_either(vendor, c, Epilogue(), [&] { run_own(c); });
+  }
+  void run_own(const Call& c) const {
     if (plan.possible() && has_mma() && !s.direct()) {
       MmaProduct p = s.product(s.patches(c.inputs[0], dtype), s.rows(c.inputs[1], dtype),
                                c.outputs[0], c, s.cg, s.og, s.og, s.o);

@@ -41,6 +41,7 @@ struct Epilogue {
         residual(operands.find(c, 2)),
         mask(operands.find(c, 3)),
         relu(operands.relu()) {}
+  bool any() const { return scale || bias || residual || mask || relu; }
   // The same for a result that starts `bytes` behind this one, at column 0.
   Epilogue behind(int64_t bytes) const {
     Epilogue e = *this;

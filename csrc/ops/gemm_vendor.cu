@@ -1,14 +1,8 @@
-// cuBLASLt by dlopen (gemm_vendor.cuh). Its matrices are stored by columns: ours, by rows, are
+// cuBLASLt (gemm_vendor.cuh). Its matrices are stored by columns: ours, by rows, are
 // their transposes, so out^T = b^T a^T is asked for. The few functions and numbers that are needed
 // are declared here, as the library's manual documents them.
-#include <dlfcn.h>
-#include <stdlib.h>
-
-#include <algorithm>
-#include <chrono>
-#include <mutex>
-
 #include "ops/gemm_vendor.cuh"
+#include "ops/vendor.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -52,147 +46,57 @@ struct Library {
   Handle handle = nullptr;
 
   Library() {
-    void* opened = nullptr;
-    for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"})
-      if (!opened) opened = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!opened) fail("HORNBEAM_CUDA_PRODUCTS: cuBLASLt was not found: %s", dlerror());
-    const auto find = [&]<class F>(F*& function, const char* name) {
-      function = reinterpret_cast<F*>(dlsym(opened, name));
-      if (!function) fail("HORNBEAM_CUDA_PRODUCTS: cuBLASLt has no %s", name);
-    };
-    find(version, "cublasLtGetVersion");
-    find(create, "cublasLtCreate");
-    find(desc_create, "cublasLtMatmulDescCreate");
-    find(desc_set, "cublasLtMatmulDescSetAttribute");
-    find(desc_destroy, "cublasLtMatmulDescDestroy");
-    find(layout_destroy, "cublasLtMatrixLayoutDestroy");
-    find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
-    find(layout_create, "cublasLtMatrixLayoutCreate");
-    find(layout_set, "cublasLtMatrixLayoutSetAttribute");
-    find(preference_create, "cublasLtMatmulPreferenceCreate");
-    find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
-    find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
-    find(matmul, "cublasLtMatmul");
+    const SharedLibrary library("cuBLASLt", "HORNBEAM_CUBLASLT",
+                                {{"libcublasLt.so.13", "cu13"}, {"libcublasLt.so.12", "cublas"}});
+    library.find(version, "cublasLtGetVersion");
+    library.find(create, "cublasLtCreate");
+    library.find(desc_create, "cublasLtMatmulDescCreate");
+    library.find(desc_set, "cublasLtMatmulDescSetAttribute");
+    library.find(desc_destroy, "cublasLtMatmulDescDestroy");
+    library.find(layout_destroy, "cublasLtMatrixLayoutDestroy");
+    library.find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    library.find(layout_create, "cublasLtMatrixLayoutCreate");
+    library.find(layout_set, "cublasLtMatrixLayoutSetAttribute");
+    library.find(preference_create, "cublasLtMatmulPreferenceCreate");
+    library.find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    library.find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    library.find(matmul, "cublasLtMatmul");
     if (version() < 120000)
-      fail("HORNBEAM_CUDA_PRODUCTS: cuBLASLt %zu is too old; expected 12.0 or newer", version());
-    check(create(&handle), "create");
+      throw LibraryProblem("cuBLASLt " + std::to_string(version()) +
+                           " is too old; expected 12.0 or newer");
+    if (const int status = create(&handle); status != 0)
+      throw LibraryProblem("cuBLASLt cannot start: status " + std::to_string(status));
   }
   static void check(int status, const char* what) {
     if (status != 0) fail("cuBLASLt: %s: status %d", what, status);
   }
 };
-const Library& library() {
-  static const Library opened;  // a failure is thrown again by the next call
-  return opened;
-}
 
-#ifdef HB_EMULATE
-// When the stream comes to it, and where device memory can be read: in a kernel of one thread.
-template <class F>
-void in_turn(void* stream, F f) {
-  launch(dim3(1), dim3(1), stream, +[](F g) { g(); }, f);
-}
-bool may_wait(void*) { return true; }
-class Clock {
+class CublasLt : public VendorProduct, public std::enable_shared_from_this<CublasLt> {
  public:
-  explicit Clock(void*) {}
-  void start() { start_ = std::chrono::steady_clock::now(); }
-  double stop() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_;
-};
-#else
-template <class F>
-void in_turn(void*, F f) {  // the library waits for its turn itself
-  f();
-}
-bool may_wait(void* stream) {  // not while a graph is captured
-  cudaStreamCaptureStatus status;
-  return cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status) == cudaSuccess &&
-         status == cudaStreamCaptureStatusNone;
-}
-class Clock {
- public:
-  explicit Clock(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {
-    check(cudaEventCreate(&begin_));
-    check(cudaEventCreate(&end_));
-  }
-  ~Clock() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-  }
-  void start() { check(cudaEventRecord(begin_, stream_)); }
-  double stop() {
-    float milliseconds = 0;
-    check(cudaEventRecord(end_, stream_));
-    check(cudaEventSynchronize(end_));
-    check(cudaEventElapsedTime(&milliseconds, begin_, end_));
-    return milliseconds;
-  }
-
- private:
-  static void check(cudaError_t error) {
-    if (error != cudaSuccess) fail_cuda("measuring a product", error);
-  }
-  cudaStream_t stream_;
-  cudaEvent_t begin_, end_;
-};
-#endif
-
-class CublasLt : public VendorProduct {
- public:
-  CublasLt(DType dtype, bool tf32, bool measure) : dtype_(dtype), measure_(measure) {
+  CublasLt(const Library& library, VendorUse use, DType dtype, bool tf32)
+      : l(library), choice_(use), dtype_(dtype) {
     compute_ = dtype == DType::F64 ? kCompute64F : tf32 ? kCompute32FTf32 : kCompute32F;
-    library();
   }
   ~CublasLt() override {
-    if (desc_) library().desc_destroy(desc_);
+    if (desc_) l.desc_destroy(desc_);
     for (Handle layout : {a_, b_, out_})
-      if (layout) library().layout_destroy(layout);
+      if (layout) l.layout_destroy(layout);
   }
 
   bool run(const MmaProduct& p, void* workspace, void* stream,
            const std::function<void()>& own) override {
-    std::lock_guard lock(mutex_);  // the descriptor holds the pointer of the bias
-    if (state_ == State::New) state_ = prepare(p) ? State::Ready : State::Declined;
-    if (state_ == State::Declined) return false;
-    if (measure_ && may_wait(stream)) {
-      const double ours = time(stream, own);
-      const double theirs = time(stream, [&] { start(p, workspace, stream); });
-      measure_ = false;
-      if (ours <= theirs) state_ = State::Declined;
-      return true;  // both have written the result
-    }
-    start(p, workspace, stream);
-    return true;
+    return choice_.run(
+        stream, [&] { return prepare(p); }, own, [&] { start(p, workspace, stream); });
   }
 
  private:
-  enum class State { New, Ready, Declined };
-
-  template <class F>
-  static double time(void* stream, const F& f) {
-    f();  // what is only done once
-    Clock clock(stream);
-    double best = HUGE_VAL;
-    for (int i = 0; i < 3; ++i) {
-      clock.start();
-      f();
-      best = std::min(best, clock.stop());
-    }
-    return best;
-  }
-
-  bool prepare(const MmaProduct& p) {
+  // What VendorChoice wants to know.
+  VendorChoice::Key prepare(const MmaProduct& p) {
     for (const Operand* o : {&p.a, &p.b})
-      if (o->lines != Lines::Matrix || o->step_in_line != 1) return false;
+      if (o->lines != Lines::Matrix || o->step_in_line != 1) return {};
     const Epilogue& e = p.epilogue;
-    if (p.axes > 1 || p.column_batch != 0 || p.batch > 0x7fffffff || e.scale || e.mask)
-      return false;
-    const Library& l = library();
+    if (p.axes > 1 || p.column_batch != 0 || p.batch > 0x7fffffff || e.scale || e.mask) return {};
     const int type = dtype_ == DType::F64    ? kReal64F
                      : dtype_ == DType::F32  ? kReal32F
                      : dtype_ == DType::BF16 ? kReal16BF
@@ -219,19 +123,35 @@ class CublasLt : public VendorProduct {
     const int status =
         l.heuristic(l.handle, desc_, b_, a_, out_, out_, preference, 1, &algorithm_, &found);
     l.preference_destroy(preference);
-    return status == 0 && found > 0;
+    if (status != 0 || found == 0) return {};
+    return {0,
+            type,
+            compute_,
+            p.m,
+            p.n,
+            p.k,
+            p.batch,
+            transpose_a,
+            transpose_b,
+            p.a.stride,
+            p.b.stride,
+            p.axes > 0 ? p.a_stride[0] : 0,
+            p.axes > 0 ? p.b_stride[0] : 0,
+            e.bias != nullptr,
+            e.residual != nullptr,
+            e.relu,
+            architecture()};
   }
   void set(int what, int value) {
-    library().check(library().desc_set(desc_, what, &value, sizeof value), "attribute");
+    l.check(l.desc_set(desc_, what, &value, sizeof value), "attribute");
   }
   void set_bias(const MmaProduct& p) {
     const void* bias = p.epilogue.bias;
-    if (bias) library().check(library().desc_set(desc_, kBiasPointer, &bias, sizeof bias), "bias");
+    if (bias) l.check(l.desc_set(desc_, kBiasPointer, &bias, sizeof bias), "bias");
   }
   // Lines are columns.
-  static void layout(Handle* to, int type, const Operand& o, int64_t rows, int64_t k,
-                     int64_t batch_stride, int64_t batch) {
-    const Library& l = library();
+  void layout(Handle* to, int type, const Operand& o, int64_t rows, int64_t k, int64_t batch_stride,
+              int64_t batch) {
     l.check(l.layout_create(to, type, uint64_t(o.by_k ? k : rows), uint64_t(o.by_k ? rows : k),
                             o.stride),
             "layout");
@@ -240,8 +160,7 @@ class CublasLt : public VendorProduct {
     l.check(l.layout_set(*to, kBatchStride, &batch_stride, sizeof batch_stride), "batches");
   }
   void start(const MmaProduct& p, void* workspace, void* stream) {
-    in_turn(stream, [=, this] {
-      const Library& l = library();
+    in_turn(stream, [=, this, alive = shared_from_this()] {
       // act(a b + beta residual + bias)
       const void* residual = p.epilogue.residual;
       const double alpha64 = 1, beta64 = residual ? 1 : 0;
@@ -256,11 +175,10 @@ class CublasLt : public VendorProduct {
     });
   }
 
+  const Library& l;
+  VendorChoice choice_;
   DType dtype_;
-  bool measure_;
   int compute_;
-  std::mutex mutex_;
-  State state_ = State::New;
   Handle desc_ = nullptr, a_ = nullptr, b_ = nullptr, out_ = nullptr;
   Heuristic algorithm_{};
 };
@@ -268,15 +186,13 @@ class CublasLt : public VendorProduct {
 }  // namespace
 
 std::shared_ptr<VendorProduct> VendorProduct::create(DType dtype, Float32Products float32) {
-  const char* choice = getenv("HORNBEAM_CUDA_PRODUCTS");
-  if (!choice || !*choice || strcmp(choice, "own") == 0) return nullptr;
-  const bool measure = strcmp(choice, "measure") == 0;
-  if (!measure && strcmp(choice, "cublaslt") != 0)
-    fail("HORNBEAM_CUDA_PRODUCTS: expected own, cublaslt or measure, got %s", choice);
+  const VendorUse use = vendor_use("cublaslt");
   // It has nothing between tf32 and float32.
   if (dtype == DType::F32 && float32 == Float32Products::Parts2) return nullptr;
-  return std::make_shared<CublasLt>(dtype, dtype == DType::F32 && float32 == Float32Products::Tf32,
-                                    measure);
+  const Library* library = open_vendor<Library>(use);
+  if (!library) return nullptr;
+  const bool tf32 = dtype == DType::F32 && float32 == Float32Products::Tf32;
+  return std::make_shared<CublasLt>(*library, use, dtype, tf32);
 }
 
 }  // namespace hb::cuda

@@ -1,7 +1,4 @@
-// Products by cuBLASLt, opened at run time if it is asked for; nothing links to it.
-//
-// HORNBEAM_CUDA_PRODUCTS: `own` (default), `cublaslt` (wherever it can), `measure` (each shape's
-// first product runs both, and the faster one is kept). Convolutions are always our own.
+// Products of plain matrices by cuBLASLt, if it is asked for (vendor.cuh).
 #pragma once
 #include <functional>
 #include <memory>
@@ -13,10 +10,10 @@ namespace hb::cuda {
 class VendorProduct {
  public:
   static constexpr size_t kWorkspace = size_t(32) << 20;
-  // Null unless it is asked for and can do these. Throws if it is asked for and not there.
+  // Null unless it may be used for these.
   static std::shared_ptr<VendorProduct> create(DType dtype, Float32Products);
   virtual ~VendorProduct() = default;
-  // Starts the product in the library, or by `own`, and returns true; false: it cannot do this one.
+  // Starts the product, and returns whether it did; false: `own` is to be run.
   virtual bool run(const MmaProduct& p, void* workspace, void* stream,
                    const std::function<void()>& own) = 0;
 };

@@ -4,6 +4,7 @@
 // reads are rows too.
 #include "cuda/kernel.cuh"
 #include "ops/parameters.h"
+#include "ops/transpose.cuh"
 
 namespace hb::cuda {
 namespace {
@@ -28,14 +29,16 @@ __global__ void __launch_bounds__(kThreads) move_box(T* dst, const T* src, const
   }
 }
 
-// y[b, c, r] = x[b, r, c], tile by tile.
 constexpr int kTile = 32, kTileRows = 8;
+// y[b, c, r] = x[b, r, c], tile by tile.
 template <class T>
 __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_tiles(T* y, const T* x, int64_t batch, int64_t rows, int64_t columns) {
   __shared__ T tile[kTile][kTile + 1];  // the odd row length spreads a column over the banks
-  const int64_t r0 = int64_t(blockIdx.y) * kTile, c0 = int64_t(blockIdx.x) * kTile;
-  for (int64_t b = blockIdx.z; b < batch; b += gridDim.z) {
+  const int64_t row_tiles = (rows + kTile - 1) / kTile;
+  const int64_t c0 = int64_t(blockIdx.x) * kTile;
+  for (int64_t z = blockIdx.y; z < batch * row_tiles; z += gridDim.y) {
+    const int64_t b = z / row_tiles, r0 = (z - b * row_tiles) * kTile;
     const T* from = x + b * rows * columns;
     T* to = y + b * rows * columns;
     for (int k = threadIdx.y; k < kTile; k += kTileRows)
@@ -103,20 +106,14 @@ struct Transpose {
   bool in_tiles() const {
     const bool matrix = box.axes == 2 || (box.axes == 3 && box.from[2] == box.to[2]);
     return matrix && box.from[1] == 1 && box.from[0] == box.size[1] && box.size[0] >= kTile / 2 &&
-           box.size[1] >= kTile / 2 && (box.size[0] + kTile - 1) / kTile <= 65535;
+           box.size[1] >= kTile / 2;
   }
   void run(const Call& c) const {
     if (box.total == 0 || !in_tiles())
       return run_box(c, box, dtype, c.outputs[0], 0, c.inputs[0], 0);
     const int64_t rows = box.size[0], columns = box.size[1],
                   batch = box.axes == 3 ? box.size[2] : 1;
-    const dim3 grid(unsigned((columns + kTile - 1) / kTile), unsigned((rows + kTile - 1) / kTile),
-                    unsigned(batch < 65535 ? batch : 65535));
-    with_bits(dtype, [&]<class T>() {
-      launch(grid, dim3(kTile, kTileRows), c.stream, transpose_tiles<T>,
-             static_cast<T*>(c.outputs[0]), static_cast<const T*>(c.inputs[0]), batch, rows,
-             columns);
-    });
+    transpose_matrices(c.outputs[0], c.inputs[0], dtype, batch, rows, columns, c.stream);
   }
 };
 HB_CUDA_KERNEL(transpose, Transpose, kAllDTypes)
@@ -360,4 +357,16 @@ struct Iota : IotaParameters {
 HB_CUDA_KERNEL(iota, Iota, kAllDTypes)
 
 }  // namespace
+
+void transpose_matrices(void* y, const void* x, DType dtype, int64_t batch, int64_t rows,
+                        int64_t columns, void* stream) {
+  const int64_t row_tiles = batch * ((rows + kTile - 1) / kTile);
+  const dim3 grid(unsigned((columns + kTile - 1) / kTile),
+                  unsigned(row_tiles < 65535 ? row_tiles : 65535));
+  with_bits(dtype, [&]<class T>() {
+    launch(grid, dim3(kTile, kTileRows), stream, transpose_tiles<T>, static_cast<T*>(y),
+           static_cast<const T*>(x), batch, rows, columns);
+  });
+}
+
 }  // namespace hb::cuda

@@ -5,11 +5,14 @@ On a machine with a GPU every test of this folder has the marker: `pytest -m gpu
 
 import numpy as np
 import pytest
+from ops import test_matmul_conv_kernels as products
+from support import kernels
 
 import hornbeam
 from hornbeam import backend, layers, ops
 from hornbeam.backend import _core, devices
 
+from .test_epilogues import CONVOLUTIONS
 from .test_kernels import on
 from .test_models import DATA, train
 
@@ -53,6 +56,21 @@ def test_memory_is_flat_over_a_thousand_steps(gpu):
             model.train_on_batch(x, y)
         end = backend.memory_stats(gpu)
     assert end["in_use"] <= start["in_use"] and end["reserved"] <= start["reserved"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions_by_cudnn(case, dtype, gpu, monkeypatch):
+    monkeypatch.setenv("HORNBEAM_CUDA_PRODUCTS", "cudnn")
+    try:
+        with kernels.on(gpu):
+            first, again = (products.check_conv(case, dtype, twice=True) for _ in range(2))
+    except RuntimeError as error:
+        if "cuDNN was not found" not in str(error):
+            raise
+        pytest.skip(str(error))
+    for x, y in zip(first, again, strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

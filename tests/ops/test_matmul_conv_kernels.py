@@ -53,12 +53,15 @@ def normal(rng, shape, dtype):
     return stored(rng.standard_normal(shape), dtype)
 
 
-def assert_close(got, want, magnitude, dtype, terms):
-    """Within the rounding of a sum of `terms` products whose absolute values sum to `magnitude`."""
+def assert_close(got, want, magnitude, dtype, terms, rounding=0.0):
+    """Within the rounding of a sum of `terms` products whose absolute values sum to `magnitude`.
+
+    `rounding`: another one of the sum, relative to that.
+    """
     if dtype.startswith("int"):
         np.testing.assert_array_equal(got, want.astype(summed(dtype)))
         return
-    tolerance = EPS[dtype] * min(terms + 8, 200) * magnitude
+    tolerance = (EPS[dtype] * min(terms + 8, 200) + rounding) * magnitude
     tolerance += ROUNDING.get(dtype, 0) * 1.01 * np.abs(want) + (1e-7 if dtype == "float16" else 0)
     error = np.abs(values(got, dtype) - want)
     assert got.shape == want.shape
@@ -298,7 +301,8 @@ class ConvReference:
         return dw
 
 
-def check_conv(case, dtype):
+def check_conv(case, dtype, twice=False):
+    """Results of the three kernels of a case; `twice`: sums are rounded before an epilogue too."""
     n, spatial, c, o, kernel, strides, padding, dilation, groups = case
     reference = ConvReference(spatial, kernel, strides, padding, dilation, groups)
     rng = np.random.default_rng(zlib.crc32(repr((case, dtype)).encode()))
@@ -312,7 +316,8 @@ def check_conv(case, dtype):
 
     def check(op, inputs, want, magnitude, terms, constants=(), **more):
         got = run_kernel(op, inputs, want.shape, dtype, constants, **attrs, **more)
-        assert_close(got, want, magnitude, dtype, terms)
+        rounding = ROUNDING.get(dtype, 0.0) if twice and more else 0.0
+        assert_close(got, want, magnitude, dtype, terms, rounding)
         results.append(got)
 
     terms = int(np.prod(kernel)) * c // groups
