@@ -24,6 +24,9 @@ AUTOMATIC = False
 #: Whether a device other than the CPU was ever named: until then nobody asks where a tensor lives.
 in_use = False
 
+#: How many variables were moved to another device: programs that hold them are compiled again.
+moves = 0
+
 
 class _State(threading.local):
     def __init__(self):

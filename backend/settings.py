@@ -41,7 +41,8 @@ def key(*arrays) -> tuple:
     """What a program over such arrays depends on besides its own arguments."""
     if not devices.in_use:
         return current
-    return (current, devices.scope_device(), *[getattr(a, "device", None) for a in arrays])
+    scope = devices.scope_device()
+    return (current, devices.moves, scope, *[getattr(a, "device", None) for a in arrays])
 
 
 def set_matmul_precision(precision: str) -> None:

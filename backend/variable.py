@@ -129,8 +129,15 @@ class Variable(TensorLike):
 
     @property
     def device(self) -> str:
-        """Where the content is: `"cpu:0"`, `"cuda:0"`. It stays there."""
+        """Where the content is: `"cpu:0"`, `"cuda:0"`. Assignments leave it there."""
         return self.core.device
+
+    def move(self, device: str) -> None:
+        """The content goes to another device; functions that hold the variable compile again."""
+        if device != self.device:
+            self.core = _core.Variable(self.core.value().to(device))
+            Variable.changes += 1
+            devices.moves += 1
 
     def numpy(self) -> np.ndarray:
         """Copy of the content as a NumPy array."""

@@ -278,8 +278,7 @@ class Trainer(CompiledSteps):
 
     def _prepare(self, batch, training):
         """Build what is not built yet: layers, losses, metrics, optimizer."""
-        now = (training, backend.Variable.changes, tracking.Tracker.changes)
-        if self._prepared == now:
+        if self._prepared == self._prepared_for(training):
             return
         needs_outputs = (
             not self.built
@@ -306,9 +305,32 @@ class Trainer(CompiledSteps):
         if training and isinstance(self.optimizer, optimizers.Optimizer):
             if not self.optimizer.built and variables:
                 self.optimizer.build(variables)
+        self._place_state()
         if not needs_outputs:  # else what depends on labels may still be open
-            now = (training, backend.Variable.changes, tracking.Tracker.changes)
-            self.__dict__["_prepared"] = now
+            self.__dict__["_prepared"] = self._prepared_for(training)
+
+    @staticmethod
+    def _prepared_for(training):
+        """What `_prepare` depends on."""
+        scope = backend.devices.scope_device() if backend.devices.in_use else None
+        return training, backend.Variable.changes, tracking.Tracker.changes, scope
+
+    def _place_state(self):
+        """State of the optimizer, of metrics and of random numbers goes to where the weights are.
+
+        Otherwise it would be copied there and back in every step.
+        """
+        if not backend.devices.in_use:
+            return
+        places = {w.device for w in self.weights}
+        scope = backend.devices.scope_device()
+        if len(places) != 1 or scope not in (None, *places):
+            return
+        state = [*self.variables, *(v for m in self.metrics for v in m.variables)]
+        if isinstance(self.optimizer, optimizers.Optimizer):
+            state += self.optimizer.variables
+        for v in state:
+            v.move(*places)
 
     def _build_from_batch(self, x, y):
         def spec(a):

@@ -1,5 +1,7 @@
 """Placement, transfers and errors, on virtual devices of the CPU."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -160,6 +162,44 @@ def test_training_gives_the_same_numbers_on_any_device():
     np.testing.assert_array_equal(p0, p1)
     for a, b in zip(w0, w1, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("scope", [None, "cpu:1", "cpu:2"])
+def test_state_of_training_goes_to_where_the_weights_are(scope):
+    """Outside of their scope too, so that no step copies it; another scope decides for itself."""
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 3)).astype("float32")
+
+    def train(places):
+        """Numbers, and where the state was after the first epoch."""
+        hornbeam.utils.set_random_seed(7)
+        optimizer = hornbeam.optimizers.Adam(0.01)
+        metric = hornbeam.metrics.MeanAbsoluteError()
+        seen = backend.function(lambda: metric.result() + 0)
+        dropout = layers.Dropout(0.5)
+        seen()
+        with hornbeam.device("cpu:1"):
+            layers_ = [hornbeam.Input((3,)), layers.Dense(4), dropout, layers.Dense(3)]
+            model = hornbeam.Sequential(layers_)
+        model.compile(optimizer, "mse", metrics=[metric, "mse"])
+        with hornbeam.device(places) if places else contextlib.nullcontext():
+            history = model.fit(x, y, batch_size=10, epochs=3, verbose=0).history
+            changes = devices.moves
+            model.fit(x, y, batch_size=10, verbose=0)
+            found = model.evaluate(x, y, verbose=0)
+        assert devices.moves == changes  # once
+        assert float(seen()) == pytest.approx(found[1])  # compiled while the metric was elsewhere
+        state = [*model.variables, *optimizer.variables]
+        state += [v for m in model.metrics for v in m.variables]
+        return history, found, {v.device for v in state}, model
+
+    history, found, held, model = train(scope)
+    assert held == {"cpu:1"} if scope != "cpu:2" else "cpu:0" in held
+    expected = train("cpu:1")
+    assert history == expected[0]
+    assert found == expected[1]
+    if scope is None:
+        program = model._step_function("train", True).concrete((x[:10], y[:10])).program
+        assert len(copies(program)) == 2, program.describe()  # x and y
 
 
 @pytest.mark.parametrize("call", ["predict", "call", "function"])
