@@ -58,20 +58,24 @@ class Program:
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]: ...
     def run_arrays(self, arrays: Sequence[np.ndarray]) -> list[Tensor]: ...
     def run_numpy(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
-    def run_batches(
-        self,
-        arrays: Sequence[np.ndarray],
-        index: np.ndarray | None,
-        batch: int,
-        first: int,
-        count: int,
-        outputs: Sequence[np.ndarray] | None,
-    ) -> list[Tensor]: ...
     @property
     def arena_bytes(self) -> int: ...
     @property
     def replay_counts(self) -> tuple[int, int, int]: ...
     def describe(self) -> str: ...
+
+class Batches:
+    def __init__(
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        index: np.ndarray | None,
+        batch: int,
+        first: int,
+        end: int,
+        outputs: Sequence[np.ndarray] | None,
+    ) -> None: ...
+    def run(self, count: int) -> list[Tensor]: ...
 
 def kernels() -> list[tuple[str, list[str], str]]: ...
 def has_kernel(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hornbeam.backend import autodiff, devices, dtypes, executor, registry, settings, tree
+from hornbeam.backend import _core, autodiff, devices, dtypes, executor, registry, settings, tree
 from hornbeam.backend import graph as graphs
 from hornbeam.backend.graph import Graph, Value
 from hornbeam.backend.tensor import Tensor, from_numpy, standard_name
@@ -101,27 +101,38 @@ class Concrete:
             v._version += 1
         return self.pack(outputs)
 
-    def run_batches(self, arrays, index, batch_size, first, count, outputs=None):
-        """Runs `count` steps over in-memory arrays without Python in between.
+    def batches(self, arrays, index, batch_size, first, end, outputs=None):
+        """Steps over in-memory arrays without Python in between, a `Batches`.
 
         Args:
             arrays: C-contiguous NumPy arrays [samples, …], one for each array of the signature.
             index: int64 array: step k takes the rows index[k·batch_size : (k+1)·batch_size]; None:
                 in order.
-            first, count: which steps.
+            first, end: which steps.
             outputs: NumPy arrays [samples, …] that receive the rows of each program output, or None.
-
-        Returns:
-            What the function returned in the last step, as Tensors.
         """
+        return Batches(self, arrays, index, batch_size, first, end, outputs)
+
+    def run_batches(self, arrays, index, batch_size, first, count, outputs=None):
+        """`count` steps of `batches` at once; returns what the function returned in the last one."""
+        return self.batches(arrays, index, batch_size, first, first + count, outputs).run(count)
+
+
+class Batches:
+    """Steps over arrays, some at a time: a GPU has its next batch whatever happens in between."""
+
+    def __init__(self, concrete, *arguments):
+        self._concrete = concrete
+        self._core = _guarded(_core.Batches, concrete.program, *arguments)
+
+    def run(self, count):
+        """The next `count` steps; returns what the function returned in the last, as Tensors."""
         try:
-            last = _guarded(
-                self.program.run_batches, arrays, index, batch_size, first, count, outputs
-            )
+            last = _guarded(self._core.run, count)
         finally:
-            for v in self.variables:
+            for v in self._concrete.variables:
                 v._version += 1
-        return self.pack([Tensor(c) for c in last])
+        return self._concrete.pack([Tensor(c) for c in last])
 
 
 def _separate_state(graph):

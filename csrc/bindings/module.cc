@@ -209,62 +209,87 @@ bool has_kernel(const std::string& kind, const std::string& op,
                          cuda ? hb::DeviceKind::Cuda : hb::DeviceKind::Cpu) != nullptr;
 }
 
-std::vector<Tensor> run_batches(
-    Program& program, const std::vector<py::array>& arrays,
-    const std::optional<py::array_t<int64_t, py::array::c_style>>& index, int64_t batch,
-    int64_t first, int64_t count, const std::optional<std::vector<py::array>>& outputs) {
-  hb::Epoch e;
-  e.num_samples = arrays.empty() ? (first + count) * batch : arrays[0].shape(0);
-  e.batch = batch;
-  e.index = index ? index->data() : nullptr;
-  if (index && index->size() < (first + count) * batch)
-    hb::fail("run_batches: expected an index of %lld rows or more, got %lld",
-             (long long)((first + count) * batch), (long long)index->size());
-  if (int(arrays.size()) != program.num_inputs())
-    hb::fail("run_batches: expected %d arrays, got %d", program.num_inputs(), int(arrays.size()));
-  auto check_rows = [&](const py::array& a, const TensorSpec& spec, const char* what, size_t i) {
-    bool ok = (a.flags() & py::array::c_style) && a.ndim() == spec.rank && spec.rank > 0 &&
-              spec.shape[0] == batch && size_t(a.itemsize()) == hb::item_bytes(spec.dtype);
-    for (int d = 1; ok && d < spec.rank; ++d) ok = a.shape(d) == spec.shape[d];
-    if (!ok)
-      hb::fail("run_batches: %s %d does not hold C-contiguous rows of %s", what, int(i),
-               hb::to_string(spec).c_str());
-  };
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const TensorSpec& spec = program.input_spec(int(i));
-    check_rows(arrays[i], spec, "array", i);
-    if (arrays[i].shape(0) != e.num_samples)
-      hb::fail("run_batches: array %d has %lld samples, the first has %lld", int(i),
-               (long long)arrays[i].shape(0), (long long)e.num_samples);
-    e.arrays.push_back(static_cast<const char*>(arrays[i].data()));
-    e.row_bytes.push_back(hb::num_bytes(spec) / std::max<int64_t>(batch, 1));
+// Steps [first, end) over arrays, some at a time (runtime/epoch.h).
+class Batches {
+ public:
+  Batches(std::shared_ptr<Program> program, std::vector<py::array> arrays,
+          std::optional<py::array_t<int64_t, py::array::c_style>> index, int64_t batch,
+          int64_t first, int64_t end, std::optional<std::vector<py::array>> outputs)
+      : program_(std::move(program)),
+        arrays_(std::move(arrays)),
+        index_(std::move(index)),
+        outputs_(std::move(outputs)) {
+    make_epoch(batch, end);
+    run_.emplace(*program_, epoch_, first, end);
   }
-  if (outputs) {
-    if (int(outputs->size()) != program.num_outputs())
-      hb::fail("run_batches: expected %d outputs", program.num_outputs());
-    for (size_t i = 0; i < outputs->size(); ++i) {
-      py::array a = (*outputs)[i];
-      check_rows(a, program.output_spec(int(i)), "output", i);
-      if (a.shape(0) < (first + count) * batch)
-        hb::fail("run_batches: output %d has too few rows", int(i));
-      e.outputs.push_back(static_cast<char*>(a.mutable_data()));
+  std::vector<Tensor> run(int64_t count) {
+    int64_t done = 0;
+    bool interrupted = false;
+    std::vector<Tensor> result;
+    {
+      py::gil_scoped_release nogil;
+      auto keep_going = [&] {
+        py::gil_scoped_acquire gil;
+        interrupted = PyErr_CheckSignals() != 0;
+        return !interrupted;
+      };
+      result = run_->run(count, keep_going, &done);
+    }
+    if (interrupted) throw py::error_already_set();
+    return result;
+  }
+
+ private:
+  void make_epoch(int64_t batch, int64_t end) {
+    Program& program = *program_;
+    const auto& arrays = arrays_;
+    const auto& index = index_;
+    const auto& outputs = outputs_;
+    hb::Epoch& e = epoch_;
+    e.num_samples = arrays.empty() ? end * batch : arrays[0].shape(0);
+    e.batch = batch;
+    e.index = index ? index->data() : nullptr;
+    if (index && index->size() < end * batch)
+      hb::fail("run_batches: expected an index of %lld rows or more, got %lld",
+               (long long)(end * batch), (long long)index->size());
+    if (int(arrays.size()) != program.num_inputs())
+      hb::fail("run_batches: expected %d arrays, got %d", program.num_inputs(), int(arrays.size()));
+    auto check_rows = [&](const py::array& a, const TensorSpec& spec, const char* what, size_t i) {
+      bool ok = (a.flags() & py::array::c_style) && a.ndim() == spec.rank && spec.rank > 0 &&
+                spec.shape[0] == batch && size_t(a.itemsize()) == hb::item_bytes(spec.dtype);
+      for (int d = 1; ok && d < spec.rank; ++d) ok = a.shape(d) == spec.shape[d];
+      if (!ok)
+        hb::fail("run_batches: %s %d does not hold C-contiguous rows of %s", what, int(i),
+                 hb::to_string(spec).c_str());
+    };
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      const TensorSpec& spec = program.input_spec(int(i));
+      check_rows(arrays[i], spec, "array", i);
+      if (arrays[i].shape(0) != e.num_samples)
+        hb::fail("run_batches: array %d has %lld samples, the first has %lld", int(i),
+                 (long long)arrays[i].shape(0), (long long)e.num_samples);
+      e.arrays.push_back(static_cast<const char*>(arrays[i].data()));
+      e.row_bytes.push_back(hb::num_bytes(spec) / std::max<int64_t>(batch, 1));
+    }
+    if (outputs) {
+      if (int(outputs->size()) != program.num_outputs())
+        hb::fail("run_batches: expected %d outputs", program.num_outputs());
+      for (size_t i = 0; i < outputs->size(); ++i) {
+        py::array a = (*outputs)[i];
+        check_rows(a, program.output_spec(int(i)), "output", i);
+        if (a.shape(0) < end * batch) hb::fail("run_batches: output %d has too few rows", int(i));
+        e.outputs.push_back(static_cast<char*>(a.mutable_data()));
+      }
     }
   }
-  int64_t done = 0;
-  bool interrupted = false;
-  std::vector<Tensor> result;
-  {
-    py::gil_scoped_release nogil;
-    auto keep_going = [&] {
-      py::gil_scoped_acquire gil;
-      interrupted = PyErr_CheckSignals() != 0;
-      return !interrupted;
-    };
-    result = hb::run_epoch(program, e, first, count, keep_going, &done);
-  }
-  if (interrupted) throw py::error_already_set();
-  return result;
-}
+
+  std::shared_ptr<Program> program_;
+  std::vector<py::array> arrays_;
+  std::optional<py::array_t<int64_t, py::array::c_style>> index_;
+  std::optional<std::vector<py::array>> outputs_;
+  hb::Epoch epoch_;
+  std::optional<hb::EpochRun> run_;
+};
 
 // Runs on NumPy arrays without copies.
 std::vector<Tensor> run_arrays(Program& program, const std::vector<py::array>& arrays) {
@@ -352,13 +377,18 @@ PYBIND11_MODULE(_core, m) {
           py::call_guard<py::gil_scoped_release>())
       .def("run_arrays", &run_arrays)
       .def("run_numpy", &run_numpy)
-      .def("run_batches", &run_batches)
       .def_property_readonly("arena_bytes", &Program::arena_bytes)
       .def("describe", &Program::describe)
       .def_property_readonly("replay_counts", [](const Program& p) {
         const hb::ReplayCounts c = p.replay_counts();
         return py::make_tuple(c.direct, c.recorded, c.replayed);
       });
+
+  py::class_<Batches>(m, "Batches")
+      .def(py::init<std::shared_ptr<Program>, std::vector<py::array>,
+                    std::optional<py::array_t<int64_t, py::array::c_style>>, int64_t, int64_t,
+                    int64_t, std::optional<std::vector<py::array>>>())
+      .def("run", &Batches::run);
 
   m.def("kernels", [] {
     py::list out;

@@ -37,9 +37,11 @@ void check(const Program& program, const Epoch& e, int64_t first, int64_t count)
     if (!program.input_device(i).is_host()) fail("run_batches: expected input %d on the CPU", i);
 }
 
-// One call of run_epoch.
-class Runner {
+}  // namespace
+
+class EpochRun::Runner {
  public:
+  // Step k is step first + k of the epoch.
   Runner(Program& program, const Epoch& e, int64_t first, int64_t count)
       : program_(program), e_(e), first_(first), count_(count), in_(program.num_inputs()) {
     const int num_outputs = program.num_outputs();
@@ -55,15 +57,48 @@ class Runner {
       }
     for (int i = 0; i < program.num_inputs(); ++i)
       rows_.push_back(e.index && !ahead(i) ? Tensor::allocate(program.input_spec(i)) : Tensor());
-    for (int set = 0; set < (staging_ && fetches_ ? 2 : 1); ++set) {
-      outputs_.emplace_back();
-      for (int i = 0; i < num_outputs; ++i)
-        outputs_[set].push_back(Tensor::allocate(program.output_spec(i), program.output_device(i)));
-    }
     out_.resize(num_outputs);
   }
 
-  void step(int64_t k) {
+  std::vector<Tensor> run(int64_t count, const std::function<bool()>& keep_going, int64_t* done) {
+    *done = 0;
+    if (broken_) fail("run_batches: a step before these has failed");
+    if (count < 0 || count > count_ - next_)
+      fail("run_batches: %lld steps are wanted, %lld are left", (long long)count,
+           (long long)(count_ - next_));
+    broken_ = true;
+    outputs_.clear();  // those of the steps before belong to the caller
+    for (int set = 0; set < (staging_ && fetches_ ? 2 : 1); ++set) {
+      outputs_.emplace_back();
+      for (int i = 0; i < program_.num_outputs(); ++i)
+        outputs_[set].push_back(
+            Tensor::allocate(program_.output_spec(i), program_.output_device(i)));
+    }
+    using Clock = std::chrono::steady_clock;
+    auto asked = Clock::now();
+    while (*done < count) {
+      step(next_, *done > 0);
+      ++next_;
+      ++*done;
+      const auto now = Clock::now();
+      if (*done < count && now - asked > std::chrono::milliseconds(50)) {
+        asked = now;
+        if (!keep_going()) break;
+      }
+    }
+    if (staging_ && *done) receive_results(next_ - 1);
+    if (staging_ && next_ == count_) staging_->finish();
+    broken_ = false;
+    std::vector<Tensor>& outputs =
+        outputs_[size_t(std::max<int64_t>(next_ - 1, 0)) % outputs_.size()];
+    for (size_t i = 0; i < outputs.size() && *done; ++i)
+      if (out_[i] != outputs[i].data()) memcpy(outputs[i].data(), out_[i], outputs[i].bytes());
+    return std::move(outputs);
+  }
+
+ private:
+  // `before`: results of the step before are to be received.
+  void step(int64_t k, bool before) {
     if (k == 0) send_ahead(0);
     send_ahead(k + 1);
     for (int i = 0; i < program_.num_inputs(); ++i) {
@@ -85,7 +120,7 @@ class Runner {
     program_.run_into(in_.data(), out_.data(), staging_ ? staging_->receive(k) : nullptr);
     if (staging_) {
       staging_->ran(k, out_.data());
-      if (k > 0) receive_results(k - 1);
+      if (before) receive_results(k - 1);
       return;
     }
     for (size_t i = 0; i < outputs.size(); ++i)
@@ -93,20 +128,6 @@ class Runner {
         copy_bytes(host_device(), rows, outputs[i].device(), out_[i], outputs[i].bytes());
   }
 
-  // The outputs of the last step.
-  std::vector<Tensor> finish(int64_t done) {
-    if (staging_) {
-      if (done) receive_results(done - 1);
-      staging_->finish();
-    }
-    std::vector<Tensor>& outputs =
-        outputs_[size_t(std::max<int64_t>(done - 1, 0)) % outputs_.size()];
-    for (size_t i = 0; i < outputs.size() && done; ++i)
-      if (out_[i] != outputs[i].data()) memcpy(outputs[i].data(), out_[i], outputs[i].bytes());
-    return std::move(outputs);
-  }
-
- private:
   bool ahead(int i) const { return staging_ && program_.feeds(i); }
   // Where the caller wants output i of step k, or null.
   char* rows_of(int64_t k, int i) const {
@@ -138,8 +159,9 @@ class Runner {
 
   Program& program_;
   const Epoch& e_;
-  int64_t first_, count_;
-  bool fetches_;  // results of the accelerator
+  int64_t first_, count_, next_ = 0;
+  bool fetches_;         // results of the accelerator
+  bool broken_ = false;  // by a step that failed
   std::vector<const void*> in_;
   std::vector<void*> out_;
   std::vector<Tensor> rows_;                  // gathered, of the inputs that are not staged
@@ -147,24 +169,14 @@ class Runner {
   std::unique_ptr<Staging> staging_;          // null: every step waits for its copies
 };
 
-}  // namespace
-
-std::vector<Tensor> run_epoch(Program& program, const Epoch& e, int64_t first, int64_t count,
-                              const std::function<bool()>& keep_going, int64_t* done) {
-  check(program, e, first, count);
-  Runner runner(program, e, first, count);
-  using Clock = std::chrono::steady_clock;
-  auto asked = Clock::now();
-  for (*done = 0; *done < count;) {
-    runner.step(*done);
-    ++*done;
-    const auto now = Clock::now();
-    if (*done < count && now - asked > std::chrono::milliseconds(50)) {
-      asked = now;
-      if (!keep_going()) break;
-    }
-  }
-  return runner.finish(*done);
+EpochRun::EpochRun(Program& program, const Epoch& e, int64_t first, int64_t end) {
+  check(program, e, first, end - first);
+  runner_ = std::make_unique<Runner>(program, e, first, end - first);
+}
+EpochRun::~EpochRun() = default;
+std::vector<Tensor> EpochRun::run(int64_t count, const std::function<bool()>& keep_going,
+                                  int64_t* done) {
+  return runner_->run(count, keep_going, done);
 }
 
 }  // namespace hb

@@ -182,14 +182,16 @@ class StepRunner:
         logs, done = None, 0
         if full_end > first:
             program = function.concrete(data.example(data.batch_size))
-            for start, size in self._chunks(first, full_end):
+            batches = program.batches(data.arrays, order, data.batch_size, first, full_end)
+            for _, size in self._chunks(first, full_end):
                 if self._every_batch:
                     self._begin(done)
-                logs = program.run_batches(data.arrays, order, data.batch_size, start, size)
+                logs = batches.run(size)
                 done += size
                 self._after(done - 1, logs, quiet)
                 if self._stopped():
                     break
+            del batches
         if end > full_end and not self._stopped():
             program = function.concrete(data.example(data.remainder))
             skipped = full_end_of(data)

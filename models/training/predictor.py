@@ -100,25 +100,29 @@ class Predictor:
             return self._predict_batches(loop.Source(data), callbacks)
         outputs = [np.empty((data.num_samples, *v.shape[1:]), v.dtype) for v in values]
         runner = loop.StepRunner(self._model, "predict", callbacks)
-        for start, count in runner._chunks(0, full // data.batch_size):
-            self._run(runner, program, data.arrays, outputs, data.batch_size, start, count)
+        steps = full // data.batch_size
+        if steps:
+            batches = program.batches(data.arrays, None, data.batch_size, 0, steps, outputs)
+            for start, count in runner._chunks(0, steps):
+                rows = slice(start * data.batch_size, (start + count) * data.batch_size)
+                self._run(runner, program, batches, [o[rows] for o in outputs], start, count)
+            del batches
         if data.remainder:
             program = function.concrete(data.example(data.remainder))
             rest = [a[full:] for a in data.arrays]
             tails = [o[full:] for o in outputs]
-            self._run(runner, program, rest, tails, data.remainder, 0, 1, full // data.batch_size)
+            batches = program.batches(rest, None, data.remainder, 0, 1, tails)
+            self._run(runner, program, batches, tails, steps, 1)
         return program.pack(outputs)
 
     @staticmethod
-    def _run(runner, program, arrays, outputs, size, start, count, offset=0):
-        first = start + offset
+    def _run(runner, program, batches, outputs, first, count):
         if runner._every_batch:
             runner._begin(first)
-        program.run_batches(arrays, None, size, start, count, outputs)
+        batches.run(count)
         last = first + count - 1
         if runner._every_batch:
-            rows = slice(start * size, (start + count) * size)
-            runner._end(last, {"outputs": program.pack([o[rows] for o in outputs])})
+            runner._end(last, {"outputs": program.pack(outputs)})
         else:
             runner.callbacks.progress("predict", last, dict)
 

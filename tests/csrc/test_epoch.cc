@@ -220,7 +220,7 @@ struct Setup {
              {reinterpret_cast<char*>(y.data())}};
   }
   void run(int64_t first, int64_t count, const std::function<bool()>& keep_going, int64_t* done) {
-    run_epoch(*program, epoch, first, count, keep_going, done);
+    EpochRun(*program, epoch, first, first + count).run(count, keep_going, done);
   }
   // Rows of steps [first, last) were written by step number `number` and those after it.
   void check(int64_t first, int64_t last, int64_t number) const {
@@ -248,6 +248,31 @@ TEST(epoch_on_a_device_has_the_rows_of_every_step) {
     s.check(2, 3, kSteps);
     s.run(3, 2, always, &done);
     s.check(3, 5, kSteps + 1);
+  }
+}
+
+TEST(epoch_in_pieces_has_the_next_batch_between_them) {
+  for (const bool shuffled : {false, true}) {
+    Setup s(shuffled);
+    int64_t done = 0;
+    {
+      EpochRun run(*s.program, s.epoch, 0, kSteps);
+      for (int64_t k = 0; k < kSteps; k += done) {
+        const std::vector<Tensor> last =
+            run.run(std::min<int64_t>(k + 1, kSteps - k), always, &done);
+        s.check(0, k + done, 0);
+        std::vector<float> y(size_t(kBatch * kWidth));
+        copy_bytes(host_device(), y.data(), last[0].device(), last[0].data(), last[0].bytes());
+        CHECK(memcmp(y.data(), &s.y[size_t((k + done - 1) * kBatch * kWidth)], last[0].bytes()) ==
+              0);
+        CHECK(!device().pinned.empty());
+      }
+      CHECK_THROWS(Error, "1 steps are wanted, 0 are left", run.run(1, always, &done));
+    }
+    CHECK(device().pinned.empty());
+    EpochRun(*s.program, s.epoch, 0, kSteps).run(2, always, &done);  // who leaves early
+    CHECK(device().pinned.empty());
+    s.check(0, 2, kSteps);
   }
 }
 

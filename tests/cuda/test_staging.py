@@ -86,6 +86,25 @@ def test_the_next_batch_is_copied_before_anyone_waits_for_the_step(emulated, tmp
     assert text.count("c") == 6 and text.count("s") == 5, text
 
 
+def test_an_epoch_in_pieces_is_copied_ahead_as_a_whole_one(emulated, tmp_path):
+    code = """
+v = backend.Variable(np.zeros((8, 6), "float32"))
+def step(x):
+    v.assign_add(ops.tanh(ops.tanh(x) @ ops.ones((6, 6))))
+batches = backend.function(step).concrete(x[:8]).batches([x], rng.permutation(50), 8, 0, 6)
+for count in {}: batches.run(count)
+"""
+    events = {"give 1 copy in": "c", "give 0 graph": "s", "host waits for stream 0": "w"}
+    texts = []
+    for n, pieces in enumerate(([6], [1, 2, 3], [1] * 6)):
+        (tmp_path / str(n)).mkdir()
+        log = log_of(emulated, tmp_path / str(n), code.format(pieces))
+        text = "".join(events.get(line, "") for line in log)
+        texts.append(text[text.index("c") :])
+    assert texts[0].startswith("cccscscscss"), texts
+    assert texts[0] == texts[1] == texts[2]
+
+
 def test_results_are_fetched_while_the_next_step_runs(emulated, tmp_path):
     log = log_of(emulated, tmp_path, "make().predict(x[:48], batch_size=8, verbose=0)")
     fetched = [i for i, line in enumerate(log) if line == "give 1 copy out"]
