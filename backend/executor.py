@@ -69,12 +69,17 @@ def lower(graph: Graph) -> _core.Program:
     try:
         return _core.Program(
             slots, inputs, constants, variables, instructions,
-            [slot_of[v] for v in graph.outputs], updates, places,
+            [slot_of[v] for v in graph.outputs], updates, places, _is_inference(graph),
         )  # fmt: skip
     except MemoryError:
         raise
     except RuntimeError as e:
         raise ExecutionError(str(e)) from None
+
+
+def _is_inference(graph: Graph) -> bool:
+    """Whether weights may stay the same over many runs: the graph trains none."""
+    return not any(variable.trainable for variable in graph.state)
 
 
 def _instruction(node: Node, slot_of, new_slot):

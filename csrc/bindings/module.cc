@@ -164,7 +164,8 @@ std::shared_ptr<Program> make_program(
     std::vector<std::pair<int, Tensor>> constants,
     std::vector<std::pair<int, std::shared_ptr<Variable>>> variables,
     const std::vector<py::tuple>& instructions, std::vector<int> outputs,
-    std::vector<std::pair<int, int>> updates, const std::vector<std::string>& devices) {
+    std::vector<std::pair<int, int>> updates, const std::vector<std::string>& devices,
+    bool inference) {
   hb::ProgramSpec spec;
   for (const std::string& name : devices) spec.devices.push_back(&hb::find_device(name));
   for (const auto& [dtype, shape] : slots) spec.slots.push_back(make_spec(dtype, shape));
@@ -173,6 +174,7 @@ std::shared_ptr<Program> make_program(
   spec.variables = std::move(variables);
   spec.outputs = std::move(outputs);
   spec.updates = std::move(updates);
+  spec.inference = inference;
   auto pick = [&](const std::vector<int>& which) {
     std::vector<TensorSpec> out;
     for (int s : which) out.push_back(spec.slots.at(s));
@@ -371,13 +373,14 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def(py::init(&make_program), py::arg("slots"), py::arg("inputs"), py::arg("constants"),
            py::arg("variables"), py::arg("instructions"), py::arg("outputs"), py::arg("updates"),
-           py::arg("devices") = std::vector<std::string>())
+           py::arg("devices") = std::vector<std::string>(), py::arg("inference") = false)
       .def(
           "run", [](Program& p, const std::vector<Tensor>& inputs) { return p.run(inputs); },
           py::call_guard<py::gil_scoped_release>())
       .def("run_arrays", &run_arrays)
       .def("run_numpy", &run_numpy)
       .def_property_readonly("arena_bytes", &Program::arena_bytes)
+      .def_property_readonly("packed_bytes", &Program::packed_bytes)
       .def("describe", &Program::describe)
       .def_property_readonly("replay_counts", [](const Program& p) {
         const hb::ReplayCounts c = p.replay_counts();

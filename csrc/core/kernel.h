@@ -111,8 +111,12 @@ static inline void parallel_for(int64_t num_tasks, const F& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+class Packs;  // runtime/packs.h
+
 // Given to a kernel once, when a program is built. The kernel parses attributes, chooses its
-// algorithm, packs constant operands and says how much scratch a run needs.
+// algorithm, packs constant operands and says how much scratch a run needs. What it computes must
+// not depend on which operands are constants: a program whose variables stay the same prepares
+// kernels again, with their values as constants.
 struct Prepare {
   const TensorSpec* inputs;
   int num_inputs;
@@ -124,7 +128,24 @@ struct Prepare {
   const void* const* constants;
   size_t scratch_bytes;        // set by the kernel (starts at 0): the whole scratch of one run
   bool single_thread = false;  // set by the kernel: a run keeps no second thread busy
+  Packs* packs = nullptr;      // for keep_packed
 };
+
+// Memory for what a kernel makes of constant operand `input` while it is prepared, 64-byte aligned;
+// it lives as long as the kernel. Kernels that make the same of the same value share it: `layout`
+// says who made it, and how (empty: not shared). fill(ctx, memory) is called unless it was made.
+const void* keep_packed(const Prepare& p, int input, IntList layout, size_t bytes,
+                        void (*fill)(void* ctx, void* memory), void* ctx);
+
+template <class T, class F>
+static inline const T* pack_once(const Prepare& p, int input, IntList layout, size_t bytes,
+                                 const F& f) {
+  const auto fill = [](void* ctx, void* memory) {
+    (*static_cast<const F*>(ctx))(static_cast<T*>(memory));
+  };
+  return static_cast<const T*>(
+      keep_packed(p, input, layout, bytes, fill, const_cast<void*>(static_cast<const void*>(&f))));
+}
 
 // Given to a kernel at every run. Output buffers never overlap inputs, except where the
 // registration allows it (inplace). Scratch is 64-byte aligned; inputs that a user handed in may be

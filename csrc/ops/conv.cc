@@ -33,7 +33,7 @@ class ConvPacked final : public ConvKernel {
       gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * x_.cg, 1, sizeof(S) != sizeof(Sum<T>),
                     sizeof(S) == sizeof(T) && kPerElement<T> == 1,
                     run_length<T, X>(patches_.run()));
-      if (w) gemm_[g].pack_constant_b(filter(w, g));
+      if (w) gemm_[g].pack_constant_b(p, filter(w, g));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }
     image_offset_ = round_up(int64_t(p.scratch_bytes), 64);

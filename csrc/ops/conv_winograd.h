@@ -89,9 +89,11 @@ class ConvWinograd final : public ConvKernel {
     }
     block_ = ceil_div(panels_, ceil_div(panels_, block_));
     if (packs_once(s_, p)) {
-      constant_u_ = static_cast<float*>(aligned_alloc(64, size_t(filter_bytes(s_))));
-      if (!constant_u_) fail("out of memory for packed weights");
-      transform_all_filters(static_cast<const float*>(p.constants[1]), constant_u_);
+      const float* w = static_cast<const float*>(p.constants[1]);
+      const int64_t layout[] = {'w', HB_ISA_LEVEL, MY, MX, s_.c, s_.o, gradient};
+      constant_u_ = pack_once<float>(p, 1, {layout, sizeof(layout) / sizeof(layout[0])},
+                                     size_t(filter_bytes(s_)),
+                                     [&](float* u) { transform_all_filters(w, u); });
     }
     int64_t elements = round_up(TileImage::scratch_elements(s_.c), 16);
     shared_u_ = elements;
@@ -104,7 +106,6 @@ class ConvWinograd final : public ConvKernel {
     worker_ = private_u_ + (by_columns_ && !constant_u_ ? u_panel() : 0);
     p.scratch_bytes = size_t(elements + num_threads() * worker_) * sizeof(float);
   }
-  ~ConvWinograd() override { free(constant_u_); }
 
   // Whether U is made while preparing. A large one is not: reading it from memory takes longer than
   // making it from the filter, which is a quarter of its size.
@@ -309,21 +310,22 @@ class ConvWinograd final : public ConvKernel {
   int64_t shared_u_, shared_v_, workers_, worker_, private_v_, private_u_;  // places in scratch
   WinogradKernel kernel_[2];
   Zeros<float> zeros_;
-  float* constant_u_ = nullptr;
+  const float* constant_u_ = nullptr;
 };
 
 // Work of a convolution, in multiply-adds per channel and filter, fitted to measurements: direct,
 // and in tiles of M x M. Transforming an image costs so much per tile and channel or filter;
-// transforming a filter, unless done once, so much for each.
-inline double direct_cost(const WinogradShape& s, bool constant) {
-  return 9 / 0.85 * double(s.n * s.oh * s.ow) + (constant ? 0 : 43);
+// transforming a filter so much for each. (A constant filter is transformed once, but its results
+// are to be those of any other.)
+inline double direct_cost(const WinogradShape& s) {
+  return 9 / 0.85 * double(s.n * s.oh * s.ow) + 43;
 }
 template <int MY, int MX>
-double winograd_cost(const WinogradShape& s, bool constant) {
+double winograd_cost(const WinogradShape& s) {
   const double tiles = double(TileGrid(s.n, s.oh, s.ow, MY, MX).total),
                square = (MY + 2) * (MX + 2);
   const double transforms = square * (5 / double(s.o) + 4 / double(s.c));
-  return tiles * (1.12 * square + transforms) + (constant ? 0 : 9 * square);
+  return tiles * (1.12 * square + transforms) + 9 * square;
 }
 
 // The kernel for a convolution (or the gradient to its input), or null where the direct one is
@@ -335,11 +337,9 @@ inline ConvKernel* make_winograd(DType dtype, const ConvShape& shape, Prepare& p
   const int64_t medium_sum = min64(s.oh, s.ow) >= 8 ? 32 : 64;
   const bool highest = matmul_precision() == Precision::Highest;
   if (highest && (s.c < 16 || s.oh < 4 || s.ow < 4)) return nullptr;
-  const bool constant = p.constants[1];
-  const double small = winograd_cost<2, 2>(s, ConvWinograd<2, 2>::packs_once(s, p));
-  const double tall = winograd_cost<4, 2>(s, ConvWinograd<4, 2>::packs_once(s, p));
-  const double large = winograd_cost<4, 4>(s, ConvWinograd<4, 4>::packs_once(s, p));
-  double least = direct_cost(s, constant) / 1.1;
+  const double small = winograd_cost<2, 2>(s), tall = winograd_cost<4, 2>(s);
+  const double large = winograd_cost<4, 4>(s);
+  double least = direct_cost(s) / 1.1;
   ConvKernel* (*make)(const ConvShape&, Prepare&, bool) = nullptr;
   const auto consider = [&](double cost, auto tiles) {
     if (cost >= least) return;

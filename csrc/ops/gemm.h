@@ -85,6 +85,11 @@ struct PackMatrix {
       if (!along_k) return data + k * ld + i;
     return nullptr;
   }
+  // What a packed copy depends on besides the plan (keep_packed).
+  void layout(const void* operand, int64_t* words) const {
+    words[0] = reinterpret_cast<const char*>(data) - static_cast<const char*>(operand);
+    words[1] = ld, words[2] = along_k;
+  }
   // See Gemm::read_panel.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
                int64_t kc) const
@@ -146,7 +151,6 @@ class Gemm {
   Gemm() = default;
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
-  ~Gemm() { free(packed_b_); }
 
   // `converts`: C is not stored as T. `read_b`: B can be read in place (row-major, as T).
   // `a_run`: the rows of A can be read in place (as T), in runs of at least so many elements.
@@ -258,16 +262,19 @@ class Gemm {
     private_acc_elems_ = mode_ == kPrivate && waits ? m * n : 0;
   }
 
-  // Packs a B that never changes (the same for the whole batch), once, in plan(); returns whether
-  // it did, as some products read B as it is.
+  // Packs a B that never changes, operand 1 of the kernel (the same for the whole batch), once,
+  // after plan(); returns whether it did, as some products read B as it is.
   template <class B>
-  bool pack_constant_b(const B& b) {
+  bool pack_constant_b(const Prepare& p, const B& b) {
     if (mode_ != kShared || m_ == 0 || n_ == 0 || k_ == 0) return false;
     nc_ = round_up(n_, kTileCols<T>), slab_k_ = round_up(k_, kc_);
     read_b_ = copy_b_ = false, shared_elems_ = private_b_elems_ = 0;
-    packed_b_ = static_cast<T*>(aligned_alloc(64, size_t(round_up(k_ * nc_ * sizeof(T), 64))));
-    if (!packed_b_) fail("out of memory for packed weights");
-    pack_b(b, packed_b_, 0, k_, 0, n_);
+    int64_t layout[16] = {'g', HB_ISA_LEVEL, sizeof(T), kPerElement<T>, n_, k_, kc_};
+    int64_t words = 0;
+    if constexpr (requires { b.layout(p.constants[1], layout); })
+      b.layout(p.constants[1], layout + 8), words = 16;
+    packed_b_ = pack_once<T>(p, 1, {layout, words}, size_t(k_ * nc_) * sizeof(T),
+                             [&](T* to) { pack_b(b, to, 0, k_, 0, n_); });
     return true;
   }
 
@@ -805,7 +812,7 @@ class Gemm {
   int64_t parts_ = 1, part_k_ = 0;  // split of K
   int64_t a_elems_ = 0, shared_elems_ = 0, private_b_elems_ = 0, acc_elems_ = 0;
   int64_t private_acc_elems_ = 0;
-  T* packed_b_ = nullptr;
+  const T* packed_b_ = nullptr;
   TileKernel<T> copy_kernel_[2] = {};  // as kernel_, for full panels of B that are packed meanwhile
   TileKernel<T> kernel_[2][2] = {};    // for mr_ rows, for one less; one vector, kTileVecs
 };

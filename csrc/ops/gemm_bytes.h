@@ -39,6 +39,10 @@ struct PackMatrixBytes {
     }
   }
   const T* in_place(int64_t, int64_t) const { return nullptr; }
+  void layout(const void* operand, int64_t* words) const {  // as PackMatrix
+    words[0] = data - static_cast<const int8_t*>(operand);
+    words[1] = ld, words[2] = along_k, words[3] = depth;
+  }
 
  private:
   typedef Bytes<T, kOffset> Stored;

@@ -30,6 +30,10 @@ struct PackMatrixPairs {
   int64_t ld;
   bool along_k;
   int64_t rows;
+  void layout(const void* operand, int64_t* words) const {  // as PackMatrix
+    words[0] = reinterpret_cast<const char*>(data) - static_cast<const char*>(operand);
+    words[1] = ld, words[2] = along_k, words[3] = rows;
+  }
   void pack(Pair* dst, int width, int64_t i, int n, int64_t k, int64_t kc) const {
     if (!along_k) {
       const int64_t first = 2 * k;

@@ -118,11 +118,11 @@ class PartsGemm {
     if (split_) tiles_.plan(m, n, parts_.pairs(k), batch, false, false);
   }
   template <class B>
-  void pack_constant_b(const B& b) {
+  void pack_constant_b(const Prepare& p, const B& b) {
     if (split_)
-      b_packed_ = tiles_.pack_constant_b(PackParts<B, false>{b, k_, parts_, &constant_b_});
+      b_packed_ = tiles_.pack_constant_b(p, PackParts<B, false>{b, k_, parts_, &constant_b_});
     else
-      plain_.pack_constant_b(b);
+      plain_.pack_constant_b(p, b);
   }
   size_t scratch_bytes() const {
     return split_ ? range_offset() + 2 * sizeof(Range) : plain_.scratch_bytes();

@@ -86,7 +86,7 @@ struct MatmulPacked final : MatmulKernel {
               kAsStored && s.transpose_a);
     const S* b = static_cast<const S*>(p.constants[1]);
     if (b && s.batch == 1) {
-      gemm.pack_constant_b(pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
+      gemm.pack_constant_b(p, pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
     }
     p.scratch_bytes = gemm.scratch_bytes();
   }
@@ -267,7 +267,7 @@ struct MatmulBytes final : MatmulKernel {
     num_b = 1;
     for (int i = 0; i < p.inputs[1].rank - 2; ++i) num_b *= p.inputs[1].shape[i];
     const int8_t* b = static_cast<const int8_t*>(p.constants[1]);
-    if (b && s.batch == 1) gemm.pack_constant_b(matrix_b(b));
+    if (b && s.batch == 1) gemm.pack_constant_b(p, matrix_b(b));
     offsets_at = round_up(int64_t(gemm.scratch_bytes()), 64);
     p.scratch_bytes = size_t(offsets_at);
     if (!kOffset) return;

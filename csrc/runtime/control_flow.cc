@@ -195,6 +195,7 @@ std::unique_ptr<Instruction> make_control_flow(
     const std::string& op, const std::vector<std::shared_ptr<Program>>& children, Prepare& p,
     Device& device) {
   for (const auto& child : children) {
+    if (child->has_variables()) fail("expected a body to take variables as inputs");
     const bool condition = op == "while_loop" && child == children[0];
     for (int i = 0; i < child->num_outputs(); ++i)
       if (&child->output_device(i) != (condition ? &host_device() : &device))

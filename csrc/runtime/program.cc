@@ -82,7 +82,8 @@ std::string functions_of(const Attrs& attrs) {
   return text.str();
 }
 
-std::unique_ptr<Instruction> make_instruction(InstructionSpec& in, Prepare& p, Device& device) {
+std::unique_ptr<Instruction> make_instruction(const InstructionSpec& in, Prepare& p,
+                                              Device& device) {
   if (device.is_host() && in.op == "host") return std::make_unique<HostInstruction>(in.host);
   if (auto control = make_control_flow(in.op, in.children, p, device)) return control;
   int level = 0;
@@ -102,6 +103,7 @@ Program::Program(ProgramSpec spec) : spec_(std::move(spec)) {
   plan();
   find_segments();
   find_feeds();
+  find_resting();
   ArenaPool::instance().reserve(arena_bytes_);
 }
 
@@ -112,10 +114,58 @@ int Program::root(int slot) const {
   return slot;
 }
 
+Program::Constants Program::constants() const {
+  const size_t n = spec_.slots.size();
+  Constants all{std::vector<const void*>(n), std::vector<Source>(n), std::vector<void*>(n)};
+  for (const auto& [slot, tensor] : spec_.constants)
+    if (tensor.device().is_host()) all.data[slot] = tensor.data();
+  return all;
+}
+
+std::unique_ptr<Instruction> Program::prepare(const InstructionSpec& in,
+                                              const Constants& constants) const {
+  Device& device = in.outputs.empty() ? host_device() : device_of(in.outputs[0]);
+  std::vector<TensorSpec> ins, outs;
+  std::vector<const void*> data;
+  std::vector<Source> sources;
+  for (int s : in.inputs) {
+    ins.push_back(spec_.slots[s]);
+    data.push_back(constants.data[s]);
+    sources.push_back(constants.sources[s]);
+  }
+  for (int s : in.outputs) outs.push_back(spec_.slots[s]);
+  Packs packs(std::move(sources));
+  Prepare p{ins.data(), int(ins.size()), outs.data(), int(outs.size()), &in.attrs, data.data(), 0};
+  p.packs = &packs;
+  std::unique_ptr<Instruction> made;
+  try {
+    if (in.op == "copy") {
+      made = std::make_unique<CopyInstruction>(p, device, device_of(in.inputs[0]));
+    } else {
+      for (const auto* operands : {&in.inputs, &in.outputs})
+        for (const int& s : *operands) {
+          const bool predicate = in.op == "cond" && &s == in.inputs.data();
+          if (&device_of(s) == (predicate ? &host_device() : &device)) continue;
+          fail("operands on different devices, %s and %s", device.name().c_str(),
+               device_of(s).name().c_str());
+        }
+      made = make_instruction(in, p, device);
+    }
+    made->packs = packs.take();
+    made->cost = instruction_cost(in.op, p);
+    if (made->seconds == 0) made->seconds = made->cost.flops / 5e10 + made->cost.bytes / 2e10;
+    if (in.op == "elementwise") made->label += functions_of(in.attrs);
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& e) {
+    rethrow(in, e.what());
+  }
+  return made;
+}
+
 void Program::prepare_instructions() {
   const size_t n = spec_.slots.size();
   view_of_.assign(n, -1);
-  std::vector<const void*> constant(n, nullptr);
   if (!spec_.devices.empty() && spec_.devices.size() != n)
     fail("program: expected %zu devices, got %zu", n, spec_.devices.size());
   auto expect_device = [&](int slot, Device& device, const char* what) {
@@ -123,15 +173,13 @@ void Program::prepare_instructions() {
       fail("program: a slot on %s is to hold a %s on %s", device_of(slot).name().c_str(), what,
            device.name().c_str());
   };
-  for (const auto& [slot, tensor] : spec_.constants) {
+  for (const auto& [slot, tensor] : spec_.constants)
     expect_device(slot, tensor.device(), "constant");
-    if (tensor.device().is_host()) constant[slot] = tensor.data();
-  }
   for (const auto& [slot, variable] : spec_.variables)
     expect_device(slot, variable->device(), "variable");
 
-  for (size_t i = 0; i < spec_.instructions.size(); ++i) {
-    InstructionSpec& in = spec_.instructions[i];
+  Constants constant = constants();
+  for (const InstructionSpec& in : spec_.instructions) {
     Step step{nullptr, 0, int(in.inputs.size()), int(in.outputs.size()), 0};
     Device& device = in.outputs.empty() ? host_device() : device_of(in.outputs[0]);
     if (!device.is_host()) {
@@ -144,41 +192,9 @@ void Program::prepare_instructions() {
         fail("reshape: expected %s to hold as many elements as %s",
              to_string(spec_.slots[to]).c_str(), to_string(spec_.slots[from]).c_str());
       view_of_[to] = from;
-      constant[to] = constant[from];
+      constant.view(to, from);
     } else {
-      std::vector<TensorSpec> ins, outs;
-      std::vector<const void*> constants;
-      for (int s : in.inputs) {
-        ins.push_back(spec_.slots[s]);
-        constants.push_back(constant[s]);
-      }
-      for (int s : in.outputs) outs.push_back(spec_.slots[s]);
-      Prepare p{
-          ins.data(), int(ins.size()), outs.data(), int(outs.size()), &in.attrs, constants.data(),
-          0};
-      try {
-        if (in.op == "copy") {
-          step.instruction = std::make_unique<CopyInstruction>(p, device, device_of(in.inputs[0]));
-        } else {
-          for (const auto* operands : {&in.inputs, &in.outputs})
-            for (const int& s : *operands) {
-              const bool predicate = in.op == "cond" && &s == in.inputs.data();
-              if (&device_of(s) == (predicate ? &host_device() : &device)) continue;
-              fail("operands on different devices, %s and %s", device.name().c_str(),
-                   device_of(s).name().c_str());
-            }
-          step.instruction = make_instruction(in, p, device);
-        }
-        step.instruction->cost = instruction_cost(in.op, p);
-        if (step.instruction->seconds == 0)
-          step.instruction->seconds =
-              step.instruction->cost.flops / 5e10 + step.instruction->cost.bytes / 2e10;
-        if (in.op == "elementwise") step.instruction->label += functions_of(in.attrs);
-      } catch (const OutOfMemory&) {
-        throw;
-      } catch (const Error& e) {
-        rethrow(int(i), e.what());
-      }
+      step.instruction = prepare(in, constant);
     }
     steps_.push_back(std::move(step));
   }
@@ -388,10 +404,11 @@ void Program::plan() {
   for (int slot : spec_.outputs)
     if (storage_[root(slot)].kind != Storage::kUnset) last_use[root(slot)] = num_steps;
   // Updates: written straight into the variable if nobody reads the old value afterwards.
+  writes_.assign(spec_.variables.size(), false);
   for (const auto& [var, slot] : spec_.updates) {
     const int r = root(slot), v = root(var);
     const size_t index = storage_[v].index;
-    updated_variables_.push_back(int(index));
+    writes_[index] = true;
     const int p = produced[r];
     if (storage_[r].kind == Storage::kUnset && p >= 0 && &device_of(r) == &device_of(v) &&
         (last_use[v] < p || (last_use[v] == p && may_overwrite(p, v, r))))
@@ -519,24 +536,22 @@ void Program::plan() {
   }
 }
 
-void* Program::resolve(const Storage& s, const void* const* inputs, void* const* outputs,
-                       char* const* arenas) const {
+void* Program::resolve(const Storage& s, const Places& places) const {
   switch (s.kind) {
     case Storage::kInput:
-      return const_cast<void*>(inputs[s.index]);
+      return const_cast<void*>(places.inputs[s.index]);
     case Storage::kConstant:
       return spec_.constants[s.index].second.data();
     case Storage::kVariable:
-      return spec_.variables[s.index].second->data();
+      return places.variables->data(s.index);
     case Storage::kOutput:
-      return outputs[s.index];
+      return places.outputs[s.index];
     default:
-      return arenas[s.arena] + s.index;
+      return places.arenas[s.arena] + s.index;
   }
 }
 
-void Program::rethrow(int i, const char* what) const {
-  const InstructionSpec& in = spec_.instructions[i];
+void Program::rethrow(const InstructionSpec& in, const char* what) const {
   std::ostringstream text;
   text << in.op << ": " << what << "\n  inputs:";
   for (int s : in.inputs) text << ' ' << to_string(spec_.slots[s]);
@@ -546,18 +561,20 @@ void Program::rethrow(int i, const char* what) const {
   throw Error(text.str());
 }
 
-void Program::run_step(size_t i, void** table, char* const* arenas, void* stream) const {
+void Program::run_step(size_t i, void** table, const Places& places, void* stream) const {
   const Step& step = steps_[i];
-  if (!step.instruction) return;
+  const Instruction* instruction = step.instruction.get();
+  if (places.rest && places.rest->instructions[i]) instruction = places.rest->instructions[i].get();
+  if (!instruction || (places.rest && places.rest->done[i])) return;
   void** operands = table + step.first_operand;
   try {
-    step.instruction->run({operands, operands + step.num_inputs,
-                           arenas[step.arena] + step.scratch_offset,
-                           step.device && !stream ? step.device->stream() : stream});
+    instruction->run({operands, operands + step.num_inputs,
+                      places.arenas[step.arena] + step.scratch_offset,
+                      step.device && !stream ? step.device->stream() : stream});
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& e) {
-    rethrow(int(i), e.what());
+    rethrow(spec_.instructions[i], e.what());
   }
 }
 
@@ -567,9 +584,10 @@ void Program::run_feed(size_t i, const void* fed, void** table) const {
   if (bytes) steps_[i].device->copy_within(table[steps_[i].first_operand + 1], fed, bytes, nullptr);
 }
 
-void Program::run_step_profiled(size_t i, void** table, char* const* arenas) const {
+void Program::run_step_profiled(size_t i, void** table, const Places& places) const {
+  if (places.rest && places.rest->done[i]) return;
   const int64_t start = profile_clock_ns();
-  run_step(i, table, arenas);
+  run_step(i, table, places);
   if (steps_[i].device) steps_[i].device->synchronize();
   if (const Instruction* in = steps_[i].instruction.get())
     record_event({in->label, spec_.instructions[i].where, start, profile_clock_ns(), 0, in->cost});
@@ -592,10 +610,11 @@ struct Lease {
 
 }  // namespace
 
-void Program::run_raw(const void* const* inputs, void* const* outputs, char* arena,
-                      const void* const* fed) const {
+void Program::run_with(const void* const* inputs, void* const* outputs, char* arena,
+                       const void* const* fed, const VariableLease* variables,
+                       const Rest* rest) const {
   if (device_arenas_.empty()) {
-    run_in(inputs, outputs, &arena, fed);
+    run_in({inputs, outputs, &arena, variables, rest}, fed);
     return;
   }
   std::vector<std::unique_ptr<Lease>> leases;
@@ -604,25 +623,25 @@ void Program::run_raw(const void* const* inputs, void* const* outputs, char* are
     leases.push_back(std::make_unique<Lease>(*a.device, a.bytes));
     arenas.push_back(static_cast<char*>(leases.back()->data));
   }
-  run_in(inputs, outputs, arenas.data(), fed);
+  run_in({inputs, outputs, arenas.data(), variables, rest}, fed);
 }
 
-void Program::run_in(const void* const* inputs, void* const* outputs, char* const* arenas,
-                     const void* const* fed) const {
-  void** table = reinterpret_cast<void**>(arenas[0]);
-  for (size_t i = 0; i < operands_.size(); ++i)
-    table[i] = resolve(operands_[i], inputs, outputs, arenas);
+void Program::run_in(const Places& places, const void* const* fed) const {
+  void** table = reinterpret_cast<void**>(places.arenas[0]);
+  for (size_t i = 0; i < operands_.size(); ++i) table[i] = resolve(operands_[i], places);
+  if (places.rest)
+    for (const auto& [operand, value] : places.rest->places) table[operand] = value;
   const bool profiled = profiling();
   const auto run = [&](size_t i) {
     if (fed && feed_of_[i] >= 0)
       run_feed(i, fed[feed_of_[i]], table);
     else
-      profiled ? run_step_profiled(i, table, arenas) : run_step(i, table, arenas);
+      profiled ? run_step_profiled(i, table, places) : run_step(i, table, places);
   };
   size_t next = 0;  // segment
   for (size_t i = 0; i < steps_.size(); i += size_t(steps_[i].together)) {
     if (!profiled && next < segments_.size() && segments_[next].first == i) {
-      run_segment(segments_[next], inputs, outputs, table, arenas);
+      run_segment(segments_[next], table, places);
       i = segments_[next++].last;
     } else if (steps_[i].together == 1)
       run(i);
@@ -630,19 +649,18 @@ void Program::run_in(const void* const* inputs, void* const* outputs, char* cons
       parallel_for(steps_[i].together, [&](int64_t task, int) { run(i + size_t(task)); });
   }
   for (const Copy& c : copies_) {
-    const void* from = resolve(c.from, inputs, outputs, arenas);
-    void* to = resolve(c.to, inputs, outputs, arenas);
+    const void* from = resolve(c.from, places);
+    void* to = resolve(c.to, places);
     if (from != to) copy_bytes(*c.to_device, to, *c.from_device, from, c.bytes);
   }
 }
 
-void Program::run_segment(const Segment& segment, const void* const* inputs, void* const* outputs,
-                          void** table, char* const* arenas) const {
+void Program::run_segment(const Segment& segment, void** table, const Places& places) const {
   std::vector<const void*> addresses;
   addresses.reserve(segment.moving.size());
-  for (const Storage& s : segment.moving) addresses.push_back(resolve(s, inputs, outputs, arenas));
+  for (const Storage& s : segment.moving) addresses.push_back(resolve(s, places));
   segment.replays->run(addresses, [&](void* stream) {
-    for (size_t i = segment.first; i <= segment.last; ++i) run_step(i, table, arenas, stream);
+    for (size_t i = segment.first; i <= segment.last; ++i) run_step(i, table, places, stream);
   });
 }
 
@@ -653,10 +671,11 @@ void Program::check_input(int i, const TensorSpec& got) const {
 }
 
 void Program::run_into(const void* const* inputs, void* const* outputs, const void* const* fed) {
-  for (int v : updated_variables_) spec_.variables[v].second->own(true);
-  auto arena = ArenaPool::instance().acquire(arena_bytes_);
+  const VariableLease variables(spec_.variables, writes_);
   const DenormalMode mode(true);
-  run_raw(inputs, outputs, static_cast<char*>(arena.data()), fed);
+  const auto rest = rest_of(variables);
+  auto arena = ArenaPool::instance().acquire(arena_bytes_);
+  run_with(inputs, outputs, static_cast<char*>(arena.data()), fed, &variables, rest.get());
 }
 
 std::vector<Tensor> Program::run(const std::vector<Tensor>& inputs) {
@@ -692,6 +711,7 @@ std::string Program::describe() const {
   text << "arena " << arena_bytes_ << " bytes, ";
   for (const DeviceArena& a : device_arenas_)
     text << "on " << a.device->name() << ' ' << a.bytes << " bytes, ";
+  if (const size_t bytes = packed_bytes()) text << "packed weights " << bytes << " bytes, ";
   text << steps_.size() << " instructions\n";
   for (size_t i = 0; i < steps_.size(); ++i) {
     const InstructionSpec& in = spec_.instructions[i];

@@ -14,8 +14,10 @@
 #include <vector>
 
 #include "core/attrs.h"
+#include "runtime/packs.h"
 #include "runtime/profile.h"
 #include "runtime/replays.h"
+#include "runtime/rest.h"
 #include "runtime/tensor.h"
 
 namespace hb {
@@ -38,12 +40,14 @@ struct ProgramSpec {
   std::vector<Device*> devices;
   std::vector<int> inputs;
   std::vector<std::pair<int, Tensor>> constants;
-  std::vector<std::pair<int, std::shared_ptr<Variable>>> variables;
+  VariableSlots variables;
   std::vector<InstructionSpec> instructions;
   std::vector<int> outputs;
   // (variable slot, slot of its new value). The new value is the result of an instruction and is
   // the update of one variable only (Python inserts a copy where that would not hold).
   std::vector<std::pair<int, int>> updates;
+  // Writes no variable that is trained: weights may be packed once for many runs (rest.h).
+  bool inference = false;
 };
 
 // One prepared step of a program.
@@ -60,6 +64,7 @@ class Instruction {
   double seconds = 0;          // about, on one thread
   std::string label;           // op and level, for plans and profiles
   Cost cost;
+  std::vector<std::shared_ptr<const Pack>> packs;  // what it made of constants
 };
 
 class Program {
@@ -94,13 +99,17 @@ class Program {
   // buffers. `fed`, if not null: memory of the accelerator that holds every input that the program
   // feeds.
   void run_into(const void* const* inputs, void* const* outputs, const void* const* fed = nullptr);
-  // The same inside an arena of the host that the caller holds (control flow).
-  void run_raw(const void* const* inputs, void* const* outputs, char* arena,
-               const void* const* fed = nullptr) const;
+  // The same inside an arena of the host that the caller holds (control flow); without variables.
+  void run_raw(const void* const* inputs, void* const* outputs, char* arena) const {
+    run_with(inputs, outputs, arena, nullptr, nullptr, nullptr);
+  }
   void check_input(int i, const TensorSpec& got) const;
 
   // The plan in words: one line an instruction, with kernel, slots and where they live.
   std::string describe() const;
+  // What is kept for variables at rest (rest.h); programs may share some of it.
+  size_t packed_bytes() const;
+  bool has_variables() const { return !spec_.variables.empty(); }
   ReplayCounts replay_counts() const;  // of all segments
 
  private:
@@ -116,6 +125,21 @@ class Program {
     int arena = 0;             // that its scratch lies in
     Device* device = nullptr;  // null: the processor
     int together = 1;          // as Branches::together
+  };
+  // Operands whose values are known while instructions are prepared.
+  struct Constants {
+    std::vector<const void*> data;  // [slots], or null
+    std::vector<Source> sources;    // [slots]
+    std::vector<void*> kept;        // [slots] results of instructions, or null
+    void view(int to, int from) { data[to] = data[from], sources[to] = sources[from]; }
+  };
+  // Where a run finds what storage speaks of. rest: null, or what it does otherwise.
+  struct Places {
+    const void* const* inputs;
+    void* const* outputs;
+    char* const* arenas;
+    const VariableLease* variables;
+    const Rest* rest;
   };
   struct Copy {  // after the last instruction: an output or update that is not written in place
     Storage from, to;
@@ -137,26 +161,31 @@ class Program {
     return spec_.devices.empty() ? host_device() : *spec_.devices[slot];
   }
   int arena_of(Device& device);
-  void run_in(const void* const* inputs, void* const* outputs, char* const* arenas,
-              const void* const* fed) const;
+  void run_with(const void* const* inputs, void* const* outputs, char* arena,
+                const void* const* fed, const VariableLease* variables, const Rest* rest) const;
+  void run_in(const Places& places, const void* const* fed) const;
   void run_feed(size_t i, const void* fed, void** table) const;
   void find_feeds();
-  void run_step(size_t i, void** table, char* const* arenas, void* stream = nullptr) const;
-  void run_segment(const Segment& segment, const void* const* inputs, void* const* outputs,
-                   void** table, char* const* arenas) const;
+  void run_step(size_t i, void** table, const Places& places, void* stream = nullptr) const;
+  void run_segment(const Segment& segment, void** table, const Places& places) const;
   void prepare_instructions();
+  Constants constants() const;  // of the graph
+  std::unique_ptr<Instruction> prepare(const InstructionSpec& in, const Constants& constants) const;
   void move_copies();
   void find_branches();
   void reorder(const std::vector<int>& order);
   bool recordable(size_t step) const;
   bool small_result(int slot) const;
   void find_segments();
-  void run_step_profiled(size_t i, void** table, char* const* arenas) const;
+  void run_step_profiled(size_t i, void** table, const Places& places) const;
   void plan();
+  void find_resting();
+  std::shared_ptr<const Rest> rest_of(const VariableLease& variables);
+  std::shared_ptr<const Rest> make_rest(const VariableLease& variables);
+  void keep_results(size_t step, Constants& constants, Rest& rest) const;
   int root(int slot) const;
-  [[noreturn]] void rethrow(int instruction, const char* what) const;
-  void* resolve(const Storage& s, const void* const* inputs, void* const* outputs,
-                char* const* arenas) const;
+  [[noreturn]] void rethrow(const InstructionSpec& in, const char* what) const;
+  void* resolve(const Storage& s, const Places& places) const;
 
   ProgramSpec spec_;
   std::vector<int> view_of_;      // [slots] slot this one is a view of, or -1
@@ -164,11 +193,12 @@ class Program {
   std::vector<Step> steps_;
   std::vector<Storage> operands_;  // of all steps, inputs then outputs
   std::vector<Copy> copies_;
-  std::vector<int> updated_variables_;
-  size_t arena_bytes_ = 0;  // pointer table and temporaries
+  std::vector<bool> writes_;  // [variables] by the program
+  size_t arena_bytes_ = 0;    // pointer table and temporaries
   size_t table_bytes_ = 0;
   std::vector<DeviceArena> device_arenas_;
   std::vector<Segment> segments_;
+  std::shared_ptr<Resting> resting_;  // null: there is nothing to pack
   std::vector<int> feed_of_;  // [steps] which input the step copies to the accelerator, or -1
 };
 

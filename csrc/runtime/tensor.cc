@@ -47,18 +47,4 @@ Tensor Tensor::to(Device& to) const {
   return copy;
 }
 
-void Variable::set(Tensor value) {
-  if (!same_spec(value.spec, value_.spec))
-    fail("assign: expected a value of %s, got %s", to_string(value_.spec).c_str(),
-         to_string(value.spec).c_str());
-  value_ = value.to(device());
-}
-
-void Variable::own(bool keep_content) {
-  if (value_.buffer.use_count() == 1) return;
-  Tensor fresh = Tensor::allocate(value_.spec, device());
-  if (keep_content) copy_bytes(device(), fresh.data(), device(), value_.data(), value_.bytes());
-  value_ = std::move(fresh);
-}
-
 }  // namespace hb

@@ -1,5 +1,5 @@
 // Tensors: a shape and a reference-counted buffer. A Tensor is immutable by value; only a
-// Variable's buffer is written in place, and only when nobody else holds it (copy on write).
+// Variable's buffer (variable.h) is written in place, and only when nobody else holds it.
 #pragma once
 #include <functional>
 #include <memory>
@@ -47,23 +47,6 @@ struct Tensor {
   size_t bytes() const { return num_bytes(spec); }
   Device& device() const { return buffer->device(); }
   Tensor to(Device& device) const;  // itself, or a copy there
-};
-
-// State of a model. `value()` hands out the current buffer without a copy; whoever writes calls
-// `own()` first, which copies if a reader still holds the old value.
-class Variable {
- public:
-  explicit Variable(Tensor value) : value_(std::move(value)) {}
-  const TensorSpec& spec() const { return value_.spec; }
-  Tensor value() const { return value_; }
-  Device& device() const { return value_.device(); }
-  void set(Tensor value);  // stays on its device
-  // Makes the buffer ours alone; copies the content if `keep_content`.
-  void own(bool keep_content);
-  void* data() const { return value_.data(); }
-
- private:
-  Tensor value_;
 };
 
 }  // namespace hb
