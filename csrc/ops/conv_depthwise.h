@@ -8,9 +8,10 @@
 //
 // Bounds: memory if depthwise; else two loads per multiplication of vectors, half of the peak.
 #pragma once
+#include <optional>
 #include <type_traits>
 
-#include "ops/conv.h"
+#include "ops/conv_depthwise_bands.h"
 
 namespace hb::HB_ISA {
 namespace {
@@ -87,6 +88,8 @@ class DepthwiseGather {
     depth_ = depth, reverse_ = gradient && depth == 1;
     skip_ = gradient && s.stride[2] > 1;
     zeros_.allocate(c_);
+    gradient_ = gradient;
+    if (depth == 1 && BandShape::serves(s, gradient)) bands_.emplace(s, gradient);
     for (int a = 0; a < 3; ++a) {
       const int64_t each = a == 2 ? depth : 1, k_max = s.kernel[a] - 1;
       kernel_[a] = s.kernel[a] * each;
@@ -113,8 +116,10 @@ class DepthwiseGather {
   // A task is a row of y, in the order of memory. Where x is spread, and so in cache, it is a band
   // of rows that two vectors of channels at a time go through: what neighbouring rows and taps
   // share is then read from L1.
-  template <class Out>
-  void run(int64_t samples, const S* x, const S* w, const Epilogue<S>& epilogue, Out* y) const {
+  void run(int64_t samples, const S* x, const S* w, const Epilogue<S>& epilogue, S* y) const {
+    if (bands_) depthwise_bands<T>(*bands_, gradient_, samples, x, w, epilogue, y);
+    const int64_t done = bands_ ? c_ / L * L : 0;
+    if (done == c_) return;
     const int64_t row_bytes = max64(1, src_[2] * c_ * int64_t(sizeof(S)));
     const int64_t fit = depth_ > 1 ? int64_t(l2_bytes()) / 4 / row_bytes : 1;
     const int64_t rows = max64(1, min64(dst_[1], fit)), bands = ceil_div(dst_[1], rows);
@@ -123,7 +128,7 @@ class DepthwiseGather {
       const int64_t d = task / bands % dst_[0], n = task / bands / dst_[0];
       const int64_t h0 = task % bands * rows, h1 = min64(dst_[1], h0 + rows);
       const S* image = x + n * src_[0] * src_[1] * src_[2] * c_;
-      for (int64_t first = 0; first < c_; first += channels)
+      for (int64_t first = done; first < c_; first += channels)
         for (int64_t h = h0; h < h1; ++h)
           for (int64_t from = 0; from < dst_[2]; from += kPositions) {
             const int64_t p = first_of(from);
@@ -132,7 +137,7 @@ class DepthwiseGather {
             for (int i = 0; i < kPositions; ++i) at[i] = positions(p + i);
             const bool inside = inside_.get()[from / kPositions];
             const int64_t to = (((n * dst_[0] + d) * dst_[1] + h) * dst_[2] + p) * c_;
-            const Place<Out> place{image, w, y + to, epilogue.elements(to), at, count, d, h};
+            const Place place{image, w, y + to, epilogue.elements(to), at, count, d, h};
             const int64_t end = min64(c_, first + channels);
             int64_t c0 = first;
             for (; c0 + 2 * L <= end; c0 += 2 * L)
@@ -182,10 +187,9 @@ class DepthwiseGather {
       }
     }
   }
-  template <class Out>
   struct Place {
     const S *image, *w;
-    Out* out;                  // at the first position
+    S* out;                    // at the first position
     Epilogue<S> epilogue;      // likewise
     const int64_t* const* at;  // [positions][filter width]
     int count;
@@ -193,8 +197,8 @@ class DepthwiseGather {
   };
   // kInside: see is_inside. Else a tap outside reads zeros; between strides, where there are many,
   // it is left out.
-  template <int V, bool kInside, class Out>
-  HB_INLINE void vectors(const Place<Out>& q, int64_t c0) const {
+  template <int V, bool kInside>
+  HB_INLINE void vectors(const Place& q, int64_t c0) const {
     Vec<T> acc[kPositions][V] = {};
     const int64_t first = q.at[0][0] * c_ + c0, position = (q.at[1][0] - q.at[0][0]) * c_;
     const int64_t step = kernel_[2] > 1 ? (q.at[0][1] - q.at[0][0]) * c_ : 0;
@@ -229,8 +233,7 @@ class DepthwiseGather {
       }
     }
   }
-  template <class Out>
-  HB_INLINE void scalar(const Place<Out>& q, int64_t c) const {
+  HB_INLINE void scalar(const Place& q, int64_t c) const {
     for (int i = 0; i < q.count; ++i) {
       T v = 0;
       for_filter_rows(q.image, q.w, q.d, q.h,
@@ -247,6 +250,8 @@ class DepthwiseGather {
   int64_t c_ = 0, src_[3] = {}, dst_[3] = {}, kernel_[3] = {};
   int64_t depth_ = 1;
   bool reverse_ = false, skip_ = false;
+  bool gradient_ = false;
+  std::optional<BandShape> bands_;  // for all whole vectors of channels
   Zeros<int64_t> at_[3];
   Zeros<bool> inside_;
   Zeros<S> zeros_;
