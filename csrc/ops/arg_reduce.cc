@@ -2,10 +2,13 @@
 // extreme, as in NumPy.
 //
 // x: [outer, length, inner]. Contiguous rows (inner = 1): the extreme value by vectors, then the
-// first place where it stands; short ones kRows side by side. Otherwise `inner` columns at a time
-// keep value and index.
+// first place where it stands; rows that fill no vector kRows side by side. Otherwise `inner`
+// columns at a time keep value and index.
+#include <type_traits>
+
 #include "core/kernel.h"
 #include "simd/half.h"
+#include "simd/lanes.h"
 #include "simd/math.h"
 
 HB_KERNELS_BEGIN
@@ -46,7 +49,7 @@ class ArgReduce {
       parallel_for((outer_ + group - 1) / group, [&](int64_t task, int) {
         const int64_t end = (task + 1) * group < outer_ ? (task + 1) * group : outer_;
         int64_t o = task * group;
-        if (length_ < kShort)
+        if (length_ < L)
           for (; o + kRows <= end; o += kRows) short_rows(x + o * length_, y + o);
         for (; o < end; ++o) y[o] = row(x + o * length_);
       });
@@ -60,7 +63,8 @@ class ArgReduce {
   }
 
  private:
-  static constexpr int64_t kColumns = 256, kTask = 1 << 15, kShort = 64, kScan = 128;
+  static constexpr int L = kLanes<A>;
+  static constexpr int64_t kColumns = 256, kTask = 1 << 15;
   static constexpr int kRows = 16;
 
   // Whether a is to be taken instead of b, which came before.
@@ -68,18 +72,38 @@ class ArgReduce {
     return bool((kLargest ? a > b : a < b) | ((a != a) & (b == b)));
   }
 
+  template <class V>  // of lanes
+  static HB_INLINE V best_of(V a, V b) {
+    if constexpr (kLargest) return ((a > b) | (a != a)) ? a : b;
+    return ((a < b) | (a != a)) ? a : b;
+  }
+  // The first of the whole vectors' elements that is `best`; else how many they are.
+  int64_t first_lane(const T* x, A best) const {
+    typedef std::conditional_t<sizeof(A) == 8, int64_t, int32_t> Index;
+    const Index end = Index(length_ / L * L);
+    Vec<Index> at, first = splat(end);
+    for (int j = 0; j < L; ++j) at[j] = j;
+    for (int64_t i = 0; i < end; i += L, at += L) {
+      const Vec<Index> place = load_as<A>(x + i) == best ? at : splat(end);
+      first = place < first ? place : first;
+    }
+    return fold_lanes<L, Index>(
+        first, [](auto a, auto b) __attribute__((always_inline)) { return a < b ? a : b; });
+  }
+
   int32_t row(const T* x) const {
-    constexpr int L = kLanes<A>;
     A best = A(widen(x[0]));
     int64_t i = 0;
     if (length_ >= L) {
-      Vec<A> v = load_as<A>(x);
-      for (i = L; i + L <= length_; i += L) {
-        const Vec<A> w = load_as<A>(x + i);
-        v = kLargest ? (((v > w) | (v != v)) ? v : w) : (((v < w) | (v != v)) ? v : w);
+      Vec<A> v = load_as<A>(x), w = v;  // two, since each waits for the one before
+      for (i = L; i + 2 * L <= length_; i += 2 * L) {
+        v = best_of(load_as<A>(x + i), v);
+        w = best_of(load_as<A>(x + i + L), w);
       }
-      for (int j = 0; j < L; ++j)
-        if (better(v[j], best)) best = v[j];
+      for (; i + L <= length_; i += L) v = best_of(load_as<A>(x + i), v);
+      v = best_of(w, v);
+      best = fold_lanes<L, A>(
+          v, [](auto a, auto b) __attribute__((always_inline)) { return best_of(a, b); });
     }
     for (; i < length_; ++i)
       if (better(A(widen(x[i])), best)) best = A(widen(x[i]));
@@ -87,11 +111,7 @@ class ArgReduce {
     if (best != best) {
       while (A(widen(x[i])) == A(widen(x[i]))) ++i;
     } else {
-      for (; i + kScan <= length_; i += kScan) {  // blocks without it are skipped by vectors
-        int hit = 0;
-        for (int64_t j = 0; j < kScan; ++j) hit |= A(widen(x[i + j])) == best;
-        if (hit) break;
-      }
+      if constexpr (sizeof(A) >= 4) i = first_lane(x, best);
       while (A(widen(x[i])) != best) ++i;
     }
     return int32_t(i);

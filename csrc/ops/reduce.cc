@@ -11,6 +11,7 @@
 // result is the same for every number of threads. float16 and bfloat16 accumulate in float.
 #include "core/kernel.h"
 #include "simd/half.h"
+#include "simd/lanes.h"
 #include "simd/math.h"
 
 HB_KERNELS_BEGIN
@@ -72,17 +73,19 @@ struct Product {
 template <class A>
 struct Maximum {  // NaN if any is
   static A identity() { return lowest<A>(); }
-  static HB_INLINE A apply(A a, A b) { return a > b || a != a ? a : b; }
-  static HB_INLINE Vec<A> apply(Vec<A> a, Vec<A> b) {
-    return kIsFloat<A> ? (((a > b) | (a != a)) ? a : b) : (a > b ? a : b);
+  template <class V>
+  static HB_INLINE V apply(V a, V b) {
+    if constexpr (kIsFloat<A>) return ((a > b) | (a != a)) ? a : b;
+    return a > b ? a : b;
   }
 };
 template <class A>
 struct Minimum {
   static A identity() { return highest<A>(); }
-  static HB_INLINE A apply(A a, A b) { return a < b || a != a ? a : b; }
-  static HB_INLINE Vec<A> apply(Vec<A> a, Vec<A> b) {
-    return kIsFloat<A> ? (((a < b) | (a != a)) ? a : b) : (a < b ? a : b);
+  template <class V>
+  static HB_INLINE V apply(V a, V b) {
+    if constexpr (kIsFloat<A>) return ((a < b) | (a != a)) ? a : b;
+    return a < b ? a : b;
   }
 };
 
@@ -304,11 +307,9 @@ class Reduce {
         s3 = Op::apply(s3, load_as<A>(x + i + 3 * L));
       }
       for (; i + L <= n; i += L) s0 = Op::apply(s0, load_as<A>(x + i));
-      A lanes[L];
-      store(lanes, Op::apply(Op::apply(s0, s1), Op::apply(s2, s3)));
-      for (int half = L / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; ++j) lanes[j] = Op::apply(lanes[j], lanes[j + half]);
-      sum = lanes[0];
+      sum = fold_lanes<L, A>(Op::apply(Op::apply(s0, s1), Op::apply(s2, s3)),
+                             [](auto a, auto b)
+                                 __attribute__((always_inline)) { return Op::apply(a, b); });
     }
     for (; i < n; ++i) sum = Op::apply(sum, A(widen(x[i])));
     return sum;

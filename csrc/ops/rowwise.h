@@ -3,6 +3,7 @@
 // the row functions see float and double only.
 #pragma once
 #include "ops/element.h"
+#include "simd/lanes.h"
 #include "simd/math.h"
 
 namespace hb::HB_ISA {
@@ -40,27 +41,6 @@ HB_INLINE void store_n(C* p, Vec<C> v, int64_t count) {
   }
 }
 
-template <class C, int kCount>
-struct Part {
-  typedef C type __attribute__((vector_size(kCount * sizeof(C))));
-};
-// f(first half, second half), down to one element.
-template <int kCount, class C, class V, class F>
-HB_INLINE C fold_lanes(V v, const F& f) {
-  if constexpr (kCount == 2) {
-    typename Part<C, 2>::type w{v[1], v[1]};
-    return f(v, w)[0];
-  } else {
-    typename Part<C, kCount / 2>::type half[2];
-    memcpy(half, &v, sizeof v);
-    return fold_lanes<kCount / 2, C>(f(half[0], half[1]), f);
-  }
-}
-template <class C>
-HB_INLINE C sum_lanes(Vec<C> v) {
-  return fold_lanes<kLanes<C>, C>(
-      v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
-}
 template <class C>
 HB_INLINE C max_lanes(Vec<C> v) {  // of numbers
   return fold_lanes<kLanes<C>, C>(
