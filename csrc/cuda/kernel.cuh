@@ -23,8 +23,6 @@
 //   compiled for the processor (emulate.h). An instruction in PTX has a second form for that, in
 //   software (mma.cuh).
 #pragma once
-#include <memory>
-
 #include "core/kernel.h"
 
 #ifdef HB_EMULATE
@@ -120,9 +118,14 @@ class AttributeCheck {
 template <class Type>
 void* create_checked(Prepare& p) {
   const AttributeCheck check(p);
-  auto kernel = std::make_unique<Type>(p);
+  struct Owner {  // std::unique_ptr takes two seconds to compile, in every file
+    Type* kernel;
+    ~Owner() { delete kernel; }
+  } made{new Type(p)};
   check.expect_all_read();
-  return kernel.release();
+  Type* kernel = made.kernel;
+  made.kernel = nullptr;
+  return kernel;
 }
 
 // A list of what the file registers, read when the library is opened.

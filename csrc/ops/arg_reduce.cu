@@ -12,18 +12,18 @@ struct Found {
   int32_t index;  // < 0: nothing yet
 };
 // Is b, rather than a, the result?
-template <bool kLargest, class C>
-__device__ bool better(const Found<C>& b, const Found<C>& a) {
+template <class C>
+__device__ bool better(bool largest, const Found<C>& b, const Found<C>& a) {
   if (b.index < 0 || a.index < 0) return a.index < 0 && b.index >= 0;
   const bool nan_a = a.value != a.value, nan_b = b.value != b.value;
   if (nan_a || nan_b) return nan_b && (!nan_a || b.index < a.index);
   if (b.value == a.value) return b.index < a.index;
-  return kLargest ? b.value > a.value : b.value < a.value;
+  return largest ? b.value > a.value : b.value < a.value;
 }
 
-template <bool kLargest, class T>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    arg_rows(int32_t* y, const T* x, int64_t rows, int64_t length) {
+    arg_rows(int32_t* y, const T* x, int64_t rows, int64_t length, bool largest) {
   typedef Compute<T> C;
   const int lane = threadIdx.x % 32;
   const int64_t warps = int64_t(gridDim.x) * (kThreads / 32);
@@ -31,25 +31,26 @@ __global__ void __launch_bounds__(kThreads)
     Found<C> best{C(0), -1};
     for (int64_t i = lane; i < length; i += 32) {
       const Found<C> next{widened(x[r * length + i]), int32_t(i)};
-      if (better<kLargest>(next, best)) best = next;
+      if (better(largest, next, best)) best = next;
     }
     for (int by = 16; by > 0; by /= 2) {
       const Found<C> other{shuffle_down(best.value, by), shuffle_down(best.index, by)};
-      if (better<kLargest>(other, best)) best = other;
+      if (better(largest, other, best)) best = other;
     }
     if (lane == 0) y[r] = best.index;
   }
 }
-template <bool kLargest, class T>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    arg_columns(int32_t* y, const T* x, int64_t outer, int64_t length, int64_t inner) {
+    arg_columns(int32_t* y, const T* x, int64_t outer, int64_t length, int64_t inner,
+                bool largest) {
   typedef Compute<T> C;
   HB_EACH(e, outer * inner) {
     const T* from = x + e / inner * length * inner + e % inner;
     Found<C> best{C(0), -1};
     for (int64_t i = 0; i < length; ++i) {
       const Found<C> next{widened(from[i * inner]), int32_t(i)};
-      if (better<kLargest>(next, best)) best = next;
+      if (better(largest, next, best)) best = next;
     }
     y[e] = best.index;
   }
@@ -71,11 +72,11 @@ struct ArgReduce {
       int32_t* y = static_cast<int32_t*>(c.outputs[0]);
       const T* x = static_cast<const T*>(c.inputs[0]);
       if (inner == 1)
-        launch(blocks_for(outer, kThreads / 32), dim3(kThreads), c.stream, arg_rows<kLargest, T>, y,
-               x, outer, length);
+        launch(blocks_for(outer, kThreads / 32), dim3(kThreads), c.stream, arg_rows<T>, y, x, outer,
+               length, kLargest);
       else
-        launch(blocks_for(outer * inner), dim3(kThreads), c.stream, arg_columns<kLargest, T>, y, x,
-               outer, length, inner);
+        launch(blocks_for(outer * inner), dim3(kThreads), c.stream, arg_columns<T>, y, x, outer,
+               length, inner, kLargest);
     });
   }
 };

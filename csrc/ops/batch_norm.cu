@@ -53,9 +53,7 @@ __global__ void __launch_bounds__(kThreads)
   if (t.left > 0) load_pack(origin, x + t.column, t.whole, t.left);
   t.each_rows(c, [&]<int kRows>(int64_t r) {
     A v[kRows][kCount];
-    HB_UNROLL
-    for (int i = 0; i < kRows; ++i)
-      load_pack(v[i], x + (r + i * c.down) * c.n + t.column, t.whole, t.left);
+    t.load_rows(v, x, c, r);
     const A share = A(kRows) / (count + A(kRows)), weight = count * share;
     HB_UNROLL
     for (int e = 0; e < kCount; ++e) {
@@ -124,12 +122,8 @@ __global__ void __launch_bounds__(kThreads)
   load_factors<T>(shift, factors, 2, c, t);
   t.each_rows(c, [&]<int kRows>(int64_t r) {
     A v[kRows][kCount], add[kRows][kCount] = {};
-    HB_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t at = (r + i * c.down) * c.n + t.column;
-      load_pack(v[i], x + at, t.whole, t.left);
-      if (residual) load_pack(add[i], residual + at, t.whole, t.left);
-    }
+    t.load_rows(v, x, c, r);
+    if (residual) t.load_rows(add, residual, c, r);
     HB_UNROLL
     for (int i = 0; i < kRows; ++i) {
       HB_UNROLL
@@ -156,12 +150,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int e = 0; e < t.left; ++e) m[e] = mean.get<T>(t.column + e);
   t.each_rows(c, [&]<int kRows>(int64_t r) {
     A v[kRows][kCount], d[kRows][kCount];
-    HB_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t at = (r + i * c.down) * c.n + t.column;
-      load_pack(v[i], x + at, t.whole, t.left);
-      load_pack(d[i], dy + at, t.whole, t.left);
-    }
+    t.load_rows(v, x, c, r);
+    t.load_rows(d, dy, c, r);
     HB_UNROLL
     for (int e = 0; e < kCount; ++e) {
       A sum_dx = 0, sum_d = 0;
@@ -212,12 +202,8 @@ __global__ void __launch_bounds__(kThreads)
   load_factors<T>(shift, factors, 3, c, t);
   t.each_rows(c, [&]<int kRows>(int64_t r) {
     A v[kRows][kCount], d[kRows][kCount];
-    HB_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t at = (r + i * c.down) * c.n + t.column;
-      load_pack(v[i], x + at, t.whole, t.left);
-      load_pack(d[i], dy + at, t.whole, t.left);
-    }
+    t.load_rows(v, x, c, r);
+    t.load_rows(d, dy, c, r);
     HB_UNROLL
     for (int i = 0; i < kRows; ++i) {
       HB_UNROLL

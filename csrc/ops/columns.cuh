@@ -57,6 +57,14 @@ struct ColumnThread {
     if (y >= c.down || left <= 0) begin = end;
     whole = aligned && c.aligned && left == kPack<T>;
   }
+  // This thread's numbers of rows r, r + down, …
+  template <int kRows>
+  __device__ __forceinline__ void load_rows(Compute<T> (&to)[kRows][kPack<T>], const T* x,
+                                            const Columns& c, int64_t r) const {
+    HB_UNROLL
+    for (int i = 0; i < kRows; ++i)
+      load_pack(to[i], x + (r + i * c.down) * c.n + column, whole, left);
+  }
   // f.template operator()<number of rows>(first row): rows `down` apart.
   template <class F>
   __device__ __forceinline__ void each_rows(const Columns& c, const F& f) const {

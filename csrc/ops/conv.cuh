@@ -3,7 +3,7 @@
 #pragma once
 #include <algorithm>
 
-#include "ops/gemm_mma.cuh"
+#include "ops/gemm_plan.cuh"
 
 namespace hb::cuda {
 

@@ -12,7 +12,7 @@
 namespace hb::cuda {
 namespace {
 
-// Types as in types.cuh, with the instructions that cuda_fp16.h and cuda_bf16.h stand for.
+// Types as in types.cuh.
 constexpr char kTypesText[] = R"(#ifdef HB_EMULATE
 #include "cuda/kernel.cuh"
 #else

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ops/gemm_mma_kernel.cuh"
+#include "ops/gemm_plan.cuh"
 #include "ops/gemm_vendor.cuh"
 
 namespace hb::cuda {

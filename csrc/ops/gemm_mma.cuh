@@ -1,12 +1,10 @@
-// Products on tensor cores for matmul.cu and conv.cu: what a product is, for the host.
+// Products on tensor cores for matmul.cu and conv.cu: what a product is (gemm_plan.cuh starts one).
 //
 // out[i, j] = sum_k a(i, k) b(k, j), for every batch. An operand lies in lines: `by k` if the
 // numbers of a line differ in k (then line i or j of the operand), else line k. A convolution's
 // patches are lines too, found number by number of channels as they are copied: nothing is unfolded
 // in memory.
 #pragma once
-#include <memory>
-
 #include "ops/epilogue.cuh"
 
 namespace hb::cuda {
@@ -112,28 +110,6 @@ struct MmaProduct {
 // How exactly float32 is multiplied: bfloat16 parts (3: as exact as multiply-adds; 2: 16 bits of
 // mantissa), or tf32.
 enum class Float32Products : int { Parts3, Parts2, Tf32 };
-
-class VendorProduct;  // gemm_vendor.cuh
-
-class MmaPlan {
- public:
-  // Sizes beyond 2^31: not `possible`. A library may be asked for products of plain matrices.
-  MmaPlan(DType dtype, int64_t m, int64_t n, int64_t k, int64_t batch, bool matrices = false);
-  bool possible() const { return possible_; }
-  size_t partial_bytes() const;  // of MmaProduct::partial
-  // Sets parts of `p`, whose partial has partial_bytes(), and starts it.
-  void run(MmaProduct p, void* stream) const;
-
- private:
-  void run_own(const MmaProduct& p, void* stream) const;
-
-  std::shared_ptr<VendorProduct> vendor_;
-  DType dtype_;
-  Float32Products float32_ = Float32Products::Parts3;
-  int64_t m_, n_, batch_;
-  bool possible_, large_;  // tiles of 128 x 128, or of 64 x 64
-  int parts_, part_k_;
-};
 
 // Bytes that can be copied at once (16, 8, 4 or less) where neighbours lie at multiples of `unit`
 // numbers from an aligned base.

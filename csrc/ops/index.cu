@@ -105,25 +105,38 @@ HB_CUDA_KERNEL(take_along_axis, TakeAlongAxis, kAllDTypes)
 // elements of rows, and stay in the L2 cache. Its rows go into a list in shared memory, in order,
 // and are added one after the other, a thread for each column. So the order of additions is fixed,
 // without a sort.
-enum class Join { Add, Mul, Max, Min };
-template <Join kJoin, class C>
-__device__ C joined(C a, C b) {
-  if (kJoin == Join::Add) return C(a + b);
-  if (kJoin == Join::Mul) return C(a * b);
-  if (kJoin == Join::Max) return a > b || a != a ? a : b;
-  return a < b || a != a ? a : b;
+//
+// How to join, and the type of ids, are looked at as it runs: the time goes to memory.
+__device__ __forceinline__ int64_t index_at(const void* indices, bool wide, int64_t i) {
+  return wide ? static_cast<const int64_t*>(indices)[i] : static_cast<const int32_t*>(indices)[i];
 }
-template <Join kJoin, class C>
-__device__ C join_start() {
-  if (kJoin == Join::Add) return C(0);
-  if (kJoin == Join::Mul) return C(1);
-  return kJoin == Join::Max ? lowest<C>() : highest<C>();
+template <class C>
+__device__ C changed(Reduction how, C a, C b) {  // NaN wins in max and min
+  switch (how) {
+    case Reduction::kAdd:
+      return C(a + b);
+    case Reduction::kMul:
+      return C(a * b);
+    case Reduction::kMax:
+      return b > a || b != b ? b : a;
+    case Reduction::kMin:
+      return b < a || b != b ? b : a;
+    default:
+      return b;
+  }
+}
+template <class C>
+__device__ C join_start(Reduction how) {
+  return how == Reduction::kAdd   ? C(0)
+         : how == Reduction::kMul ? C(1)
+         : how == Reduction::kMax ? lowest<C>()
+                                  : highest<C>();
 }
 
-template <Join kJoin, class T, class I>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    add_segments(T* y, Compute<T>* sums, const T* x, const I* ids, int64_t n, int64_t inner,
-                 int64_t segments, int64_t per_block, bool wrap) {
+    join_segments(T* y, Compute<T>* sums, const T* x, const void* ids, bool wide, int64_t n,
+                  int64_t inner, int64_t segments, int64_t per_block, Reduction how, bool wrap) {
   typedef Compute<T> C;
   __shared__ int counts[kThreads / 32];
   __shared__ int64_t rows[kThreads], places[kThreads];
@@ -132,11 +145,11 @@ __global__ void __launch_bounds__(kThreads)
        first += int64_t(gridDim.x) * per_block) {
     const int64_t last = first + per_block < segments ? first + per_block : segments;
     for (int64_t e = first * inner + threadIdx.x; e < last * inner; e += kThreads)
-      sums[e] = join_start<kJoin, C>();
+      sums[e] = join_start<C>(how);
     __syncthreads();
     for (int64_t begin = 0; begin < n; begin += kThreads) {
       const int64_t j = begin + threadIdx.x;
-      int64_t id = j < n ? int64_t(ids[j]) : -1;
+      int64_t id = j < n ? index_at(ids, wide, j) : -1;
       if (wrap && id < 0 && j < n) id += segments;
       const bool mine = id >= first && id < last;
       const unsigned votes = __ballot_sync(0xffffffffu, mine);
@@ -155,7 +168,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int k = 0; k < total; ++k)
         for (int64_t i = threadIdx.x; i < inner; i += kThreads) {
           C& to = sums[places[k] * inner + i];
-          to = joined<kJoin>(to, C(widened(x[rows[k] * inner + i])));
+          to = changed<C>(how, to, C(widened(x[rows[k] * inner + i])));
         }
       __syncthreads();
     }
@@ -166,20 +179,16 @@ __global__ void __launch_bounds__(kThreads)
 
 struct SegmentReduce {
   int64_t n, inner = 1, segments;
-  DType dtype, index_type;
-  Join join;
-  bool wrap;
+  DType dtype;
+  Reduction how;
+  bool wide, wrap;
   explicit SegmentReduce(Prepare& p)
       : n(num_elements(p.inputs[1])),
         segments(p.outputs[0].shape[0]),
         dtype(p.inputs[0].dtype),
-        index_type(p.inputs[1].dtype),
+        how(reduction_of(*p.attrs)),
+        wide(is_wide(p.inputs[1])),
         wrap(attr_has(*p.attrs, "wrap") && attr_int(*p.attrs, "wrap")) {
-    const char* name = attr_str(*p.attrs, "reduction");
-    join = strcmp(name, "mul") == 0   ? Join::Mul
-           : strcmp(name, "max") == 0 ? Join::Max
-           : strcmp(name, "min") == 0 ? Join::Min
-                                      : Join::Add;
     for (int d = 1; d < p.outputs[0].rank; ++d) inner *= p.outputs[0].shape[d];
     if (num_elements(p.inputs[0]) != n * inner)
       fail("segment_reduce: %lld elements for %lld ids of %lld",
@@ -193,36 +202,16 @@ struct SegmentReduce {
     return index && (strcmp(name, "add") == 0 || strcmp(name, "mul") == 0 ||
                      strcmp(name, "max") == 0 || strcmp(name, "min") == 0);
   }
-  template <Join kJoin, class T, class I>
-  void start(const Call& c) const {
-    const int64_t per_block = (segments + 1023) / 1024;
-    T* y = static_cast<T*>(c.outputs[0]);
-    launch(blocks_for(segments, int(per_block)), dim3(kThreads), c.stream,
-           add_segments<kJoin, T, I>, y, static_cast<Compute<T>*>(is_half() ? c.scratch : y),
-           static_cast<const T*>(c.inputs[0]), static_cast<const I*>(c.inputs[1]), n, inner,
-           segments, per_block, wrap);
-  }
-  template <class T, class I>
-  void run_as(const Call& c) const {
-    switch (join) {
-      case Join::Add:
-        return start<Join::Add, T, I>(c);
-      case Join::Mul:
-        return start<Join::Mul, T, I>(c);
-      case Join::Max:
-        return start<Join::Max, T, I>(c);
-      case Join::Min:
-        return start<Join::Min, T, I>(c);
-    }
-  }
   void run(const Call& c) const {
     if (segments * inner == 0) return;
+    const int64_t per_block = (segments + 1023) / 1024;
     with_type(dtype, [&]<class T>() {
       if constexpr (!std::is_same_v<T, Bool>) {
-        if (index_type == DType::I32)
-          run_as<T, int32_t>(c);
-        else
-          run_as<T, int64_t>(c);
+        T* y = static_cast<T*>(c.outputs[0]);
+        launch(blocks_for(segments, int(per_block)), dim3(kThreads), c.stream, join_segments<T>, y,
+               static_cast<Compute<T>*>(is_half() ? c.scratch : y),
+               static_cast<const T*>(c.inputs[0]), c.inputs[1], wide, n, inner, segments, per_block,
+               how, wrap);
       }
     });
   }
@@ -281,25 +270,6 @@ struct GatherNd {
 HB_CUDA_KERNEL(gather_nd, GatherNd, kAllDTypes)
 
 // ---------------------------------------------------------------------- scatter
-
-__device__ __forceinline__ int64_t index_at(const void* indices, bool wide, int64_t i) {
-  return wide ? static_cast<const int64_t*>(indices)[i] : static_cast<const int32_t*>(indices)[i];
-}
-template <class C>
-__device__ C changed(Reduction how, C a, C b) {  // NaN wins in max and min
-  switch (how) {
-    case Reduction::kAdd:
-      return C(a + b);
-    case Reduction::kMul:
-      return C(a * b);
-    case Reduction::kMax:
-      return b > a || b != b ? b : a;
-    case Reduction::kMin:
-      return b < a || b != b ? b : a;
-    default:
-      return b;
-  }
-}
 
 // place[j]: the row of update j, -1 where it is out of range.
 template <class I>

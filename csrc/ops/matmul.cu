@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "ops/gemm.cuh"
-#include "ops/gemm_mma.cuh"
+#include "ops/gemm_plan.cuh"
 
 namespace hb::cuda {
 namespace {

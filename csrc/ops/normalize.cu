@@ -91,12 +91,9 @@ __global__ void __launch_bounds__(kThreads)
     C v[kRows][kCount], d[kRows][kCount];
     RowStatistics<C> s[kRows];
     HB_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t at = (r + i * c.down) * c.n + t.column;
-      s[i] = rows_of[r + i * c.down];
-      load_pack(v[i], x + at, t.whole, t.left);
-      load_pack(d[i], dy + at, t.whole, t.left);
-    }
+    for (int i = 0; i < kRows; ++i) s[i] = rows_of[r + i * c.down];
+    t.load_rows(v, x, c, r);
+    t.load_rows(d, dy, c, r);
     HB_UNROLL
     for (int e = 0; e < kCount; ++e) {
       HB_UNROLL

@@ -10,6 +10,7 @@
 // Floor of a step: its product at the rate of multiply-adds, W from the L2 cache, and the time from
 // launch to launch.
 #include "cuda/kernel.cuh"
+#include "ops/recurrent_functions.h"
 
 namespace hb::cuda {
 namespace {
@@ -18,14 +19,6 @@ constexpr int kUnits = 16;  // of a block
 constexpr int kDepth = 32;  // of a piece of the product's sum
 static_assert(kThreads == kUnits * 16);
 
-enum class Function { kTanh, kSigmoid, kRelu, kHardSigmoid, kLinear };
-Function function_of(const Prepare& p, const char* attribute) {
-  static constexpr const char* kNames[] = {"tanh", "sigmoid", "relu", "hard_sigmoid", "linear"};
-  const char* name = attr_str(*p.attrs, attribute);
-  for (int i = 0; i < 5; ++i)
-    if (!strcmp(name, kNames[i])) return Function(i);
-  fail("no function '%s' in recurrent kernels", name);
-}
 template <class T>
 __device__ T apply(Function f, T x) {
   switch (f) {
@@ -43,22 +36,6 @@ __device__ T apply(Function f, T x) {
       return x;
   }
 }
-template <class T>
-__device__ T slope(Function f, T y) {
-  switch (f) {
-    case Function::kTanh:
-      return T(1) - y * y;
-    case Function::kSigmoid:
-      return y * (T(1) - y);
-    case Function::kRelu:
-      return T(y > T(0));
-    case Function::kHardSigmoid:
-      return y > T(0) && y < T(1) ? T(1.0 / 6) : T(0);
-    default:
-      return T(1);
-  }
-}
-
 struct Sequence {
   int64_t steps, batch, units, step_rows, batch_rows;  // as in recurrent.cc
   bool reverse;
@@ -187,7 +164,7 @@ struct SimpleGrad {
         const int64_t row = z.row_of(s, r), at = row * z.units + u;
         const bool hold = z.held(row);
         dh += dhs[at];
-        dz[at] = hold ? T(0) : dh * slope(z.state, hs[at]);
+        dz[at] = hold ? T(0) : dh * slope<T>(z.state, hs[at]);
         if (!hold) dh = 0;
       }
       carry[own] = dh;
@@ -242,11 +219,11 @@ struct LstmGrad {
         dh += dhs[at];
         if (dcs) dc += dcs[at];
         const bool hold = z.held(row);
-        if (!hold) dc += dh * o * slope(z.state, shown);
-        dz[first] = hold ? T(0) : dc * g * slope(z.gate, i);
-        dz[first + step] = hold ? T(0) : dc * before * slope(z.gate, f);
-        dz[first + 2 * step] = hold ? T(0) : dc * i * slope(z.state, g);
-        dz[first + 3 * step] = hold ? T(0) : dh * shown * slope(z.gate, o);
+        if (!hold) dc += dh * o * slope<T>(z.state, shown);
+        dz[first] = hold ? T(0) : dc * g * slope<T>(z.gate, i);
+        dz[first + step] = hold ? T(0) : dc * before * slope<T>(z.gate, f);
+        dz[first + 2 * step] = hold ? T(0) : dc * i * slope<T>(z.state, g);
+        dz[first + 3 * step] = hold ? T(0) : dh * shown * slope<T>(z.gate, o);
         if (!hold) {
           dh = 0;
           dc *= f;
@@ -303,9 +280,9 @@ struct GruGrad {
         const T update = part[0], reset = part[n], next = part[2 * n];
         const bool hold = z.held(row);
         dh += dhs[row * n + u];
-        const T dz = dh * (z.before(h0, hs, s, r)[u] - next) * slope(z.gate, update);
-        const T dn = dh * (T(1) - update) * slope(z.state, next);
-        const T dr = dn * part[3 * n] * slope(z.gate, reset);
+        const T dz = dh * (z.before(h0, hs, s, r)[u] - next) * slope<T>(z.gate, update);
+        const T dn = dh * (T(1) - update) * slope<T>(z.state, next);
+        const T dr = dn * part[3 * n] * slope<T>(z.gate, reset);
         to[0] = in[0] = hold ? T(0) : dz;
         to[n] = in[n] = hold ? T(0) : dr;
         to[2 * n] = hold ? T(0) : dn;
@@ -374,8 +351,8 @@ struct GruBeforeGrad {
           const T* part = parts + row * 4 * n + u;
           const bool hold = z.held(row);
           dh += dhs[row * n + u];
-          const T dz = dh * (z.before(h0, hs, s, r)[u] - part[2 * n]) * slope(z.gate, part[0]);
-          const T dn = dh * (T(1) - part[0]) * slope(z.state, part[2 * n]);
+          const T dz = dh * (z.before(h0, hs, s, r)[u] - part[2 * n]) * slope<T>(z.gate, part[0]);
+          const T dn = dh * (T(1) - part[0]) * slope<T>(z.state, part[2 * n]);
           dx[row * 3 * n + u] = hold ? T(0) : dz;
           dx[row * 3 * n + 2 * n + u] = hold ? T(0) : dn;
         }
@@ -392,7 +369,7 @@ struct GruBeforeGrad {
       const T* part = parts + row * 4 * n + u;
       const bool hold = z.held(row);
       const T scale = drop ? drop[own] : T(1), reset = part[n];
-      const T dr = acc[i][0] * (z.before(h0, hs, s, r)[u] * scale) * slope(z.gate, reset);
+      const T dr = acc[i][0] * (z.before(h0, hs, s, r)[u] * scale) * slope<T>(z.gate, reset);
       dx[(row * 3 + 1) * n + u] = hold ? T(0) : dr;
       if (!hold) carry[own] = carry[own] * part[0] + acc[i][0] * reset * scale;
     }

@@ -40,6 +40,7 @@
 #include <string.h>
 
 #include "ops/gemm.h"
+#include "ops/recurrent_functions.h"
 #include "ops/rowwise.h"
 
 namespace hb::HB_ISA {
@@ -49,18 +50,6 @@ constexpr int64_t kTaskRows = 48;     // most rows of a task: their tile stays i
 constexpr int64_t kLeastRows = 8;     // fewer would be slower than reading W
 constexpr double kSerialFlops = 4e5;  // less than this does not wake other threads
 
-// The functions of gates and states, and their slopes given their values.
-enum class Function { kTanh, kSigmoid, kRelu, kHardSigmoid, kLinear };
-
-Function function_named(const char* name) {
-  static constexpr const char* names[] = {"tanh", "sigmoid", "relu", "hard_sigmoid", "linear"};
-  for (int i = 0; i < 5; ++i)
-    if (!strcmp(name, names[i])) return Function(i);
-  fail("no function '%s' in recurrent kernels", name);
-}
-Function function_of(const Prepare& p, const char* attribute) {
-  return function_named(attr_str(*p.attrs, attribute));
-}
 template <class T>
 HB_INLINE Vec<T> apply(Function f, Vec<T> x) {
   switch (f) {
@@ -76,23 +65,6 @@ HB_INLINE Vec<T> apply(Function f, Vec<T> x) {
     }
     default:
       return x;
-  }
-}
-template <class T>
-HB_INLINE Vec<T> slope(Function f, Vec<T> y) {
-  switch (f) {
-    case Function::kTanh:
-      return T(1) - y * y;
-    case Function::kSigmoid:
-      return y * (T(1) - y);
-    case Function::kRelu:
-      return y > T(0) ? splat<T>(T(1)) : Vec<T>{};
-    case Function::kHardSigmoid: {
-      const Vec<T> inner = splat<T>(T(1.0 / 6)), below = y > T(0) ? inner : Vec<T>{};
-      return y < T(1) ? below : Vec<T>{};
-    }
-    default:
-      return splat<T>(T(1));
   }
 }
 // The functions of a kernel. Those of nearly every model are compiled in; the others are chosen

@@ -96,97 +96,36 @@ __device__ bool label_is_valid(const RowThread& t, const int32_t* labels, IndexE
   if (t.lane == 0) report_index(errors, label, -1, t.n);
   return false;
 }
-// loss = log sum e^(x - m) - (x[label] - m)
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    sparse_loss(const RowPlan p, bool aligned, T* loss, const T* x, const int32_t* labels,
-                IndexError* errors) {
-  typedef Compute<T> C;
-  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
-    const RowThread t(p, aligned, turn);
-    const int64_t at = t.row * p.n;
-    const Row<T> row(t, x + at);
-    const C m = row_max(t, row), log_s = log(row_sum(t, row.mapped(Exponential<C>{m})));
-    if (label_is_valid(t, labels, errors) && t.lane == 0)
-      loss[t.row] = narrowed<T>(log_s - (widened(x[at + labels[t.row]]) - m));
-  }
-}
-// dx = (softmax - one_hot) dy
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    sparse_loss_grad(const RowPlan p, bool aligned, T* dx, const T* x, const int32_t* labels,
-                     const T* dy, IndexError* errors) {
-  typedef Compute<T> C;
-  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
-    const RowThread t(p, aligned, turn);
-    const int64_t at = t.row * p.n;
-    const Row<T> row(t, x + at);
-    const auto e = row.mapped(Exponential<C>{row_max(t, row)});
-    const C g = t.there ? widened(dy[t.row]) : C(0), scale = g / row_sum(t, e);
-    const int label = label_is_valid(t, labels, errors) ? labels[t.row] : -1;
-    put_numbers(dx + at, [&](int i, C v) { return v * scale - (i == label ? g : C(0)); }, e);
-  }
-}
-// loss = sum t (log s - (x - m)); a logit of -inf that is not asked for costs nothing
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    dense_loss(const RowPlan p, bool aligned, T* loss, const T* x, const T* target) {
-  typedef Compute<T> C;
-  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
-    const RowThread t(p, aligned, turn);
-    const int64_t at = t.row * p.n;
-    const Row<T> row(t, x + at);
-    const RowView<T> wanted{t, target + at};
-    const C m = row_max(t, row), log_s = log(row_sum(t, row.mapped(Exponential<C>{m})));
-    C total = 0;
-    each_number([&](int, C v, C w) { total += w == C(0) ? w : w * (log_s - (v - m)); }, row,
-                wanted);
-    total = t.join<Add>(total);
-    if (t.first()) loss[t.row] = narrowed<T>(total);
-  }
-}
-// dx = (softmax sum t - t) dy
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    dense_loss_grad(const RowPlan p, bool aligned, T* dx, const T* x, const T* target,
-                    const T* dy) {
-  typedef Compute<T> C;
-  for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
-    const RowThread t(p, aligned, turn);
-    const int64_t at = t.row * p.n;
-    const Row<T> row(t, x + at), wanted(t, target + at);
-    const auto e = row.mapped(Exponential<C>{row_max(t, row)});
-    const C g = t.there ? widened(dy[t.row]) : C(0);
-    const C scale = g * row_sum(t, wanted) / row_sum(t, e);
-    put_numbers(dx + at, [&](int, C v, C w) { return v * scale - w * g; }, e, wanted);
-  }
-}
-
-// Both at once; the loss and dy may be wider than the logits. dx may be x: what the loss asks for
-// is read before the sums, for which the row's threads wait.
+// loss = log sum e^(x - m) - (x[label] - m), dx = (softmax - one_hot) dy; one of them may be null.
+// The loss and dy may be wider than the logits. dx may be x: what the loss asks for is read before
+// the sums, for which the row's threads wait.
 template <class T, class W>
 __global__ void __launch_bounds__(kThreads, 2)
-    sparse_loss_both(const RowPlan p, bool aligned, T* dx, W* loss, const T* x,
-                     const int32_t* labels, const W* dy, IndexError* errors) {
+    sparse_loss(const RowPlan p, bool aligned, T* dx, W* loss, const T* x, const int32_t* labels,
+                const W* dy, IndexError* errors) {
   typedef Compute<T> C;
   for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
     const RowThread t(p, aligned, turn);
     const int64_t at = t.row * p.n;
     const Row<T> row(t, x + at);
     const int label = label_is_valid(t, labels, errors) ? labels[t.row] : -1;
-    const C asked = label >= 0 ? widened(x[at + label]) : C(0);
+    const C asked = loss && label >= 0 ? widened(x[at + label]) : C(0);
     __syncwarp();
-    const C g = t.there ? widened(dy[t.row]) : C(0), m = row_max(t, row);
+    const C m = row_max(t, row);
     const auto e = row.mapped(Exponential<C>{m});
-    const C sum = row_sum(t, e), scale = g / sum;
-    if (t.first()) loss[t.row] = narrowed<W>(log(sum) - (asked - m));
+    const C sum = row_sum(t, e);
+    if (loss && t.first()) loss[t.row] = narrowed<W>(log(sum) - (asked - m));
+    if (!dx) continue;
+    const C g = t.there ? widened(dy[t.row]) : C(0), scale = g / sum;
     put_numbers(dx + at, [&](int i, C v) { return v * scale - (i == label ? g : C(0)); }, e);
   }
 }
+// loss = sum t (log s - (x - m)), where a logit of -inf that is not asked for costs nothing;
+// dx = (softmax sum t - t) dy; one of them may be null.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    dense_loss_both(const RowPlan p, bool aligned, T* dx, T* loss, const T* x, const T* target,
-                    const T* dy) {
+    dense_loss(const RowPlan p, bool aligned, T* dx, T* loss, const T* x, const T* target,
+               const T* dy) {
   typedef Compute<T> C;
   for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
     const RowThread t(p, aligned, turn);
@@ -194,14 +133,19 @@ __global__ void __launch_bounds__(kThreads, 2)
     const Row<T> row(t, x + at), wanted(t, target + at);
     const C m = row_max(t, row);
     const auto away = row.mapped(Minus<C>{m});
-    C sum = 0, cost = 0;
+    C sum = 0;
     each_number([&](int, C v) { sum += exp(v); }, away);
-    const C total = row_sum(t, wanted), g = t.there ? widened(dy[t.row]) : C(0);
-    sum = t.join<Add>(sum);
-    const C scale = g * total / sum, log_s = log(sum);
-    each_number([&](int, C v, C w) { cost += w == C(0) ? w : w * (log_s - v); }, away, wanted);
-    cost = t.join<Add>(cost);
-    if (t.first()) loss[t.row] = narrowed<T>(cost);
+    sum = t.template join<Add>(sum);
+    const C total = dx ? row_sum(t, wanted) : C(0);
+    if (loss) {
+      const C log_s = log(sum);
+      C cost = 0;
+      each_number([&](int, C v, C w) { cost += w == C(0) ? w : w * (log_s - v); }, away, wanted);
+      cost = t.template join<Add>(cost);
+      if (t.first()) loss[t.row] = narrowed<T>(cost);
+    }
+    if (!dx) continue;
+    const C g = t.there ? widened(dy[t.row]) : C(0), scale = g * total / sum;
     put_numbers(dx + at, [&](int, C v, C w) { return exp(v) * scale - w * g; }, away, wanted);
   }
 }
@@ -218,7 +162,11 @@ struct Rows {
   }
   template <class T>
   static const T* in(const Call& c, int i) {
-    return static_cast<const T*>(c.inputs[i]);
+    return i < 0 ? nullptr : static_cast<const T*>(c.inputs[i]);
+  }
+  template <class T>
+  static T* out(const Call& c, int i) {
+    return i < 0 ? nullptr : static_cast<T*>(c.outputs[i]);
   }
   template <class... P, class... A>
   void start(const Call& c, void (*kernel)(P...), A... args) const {
@@ -249,37 +197,67 @@ HB_ROWS(softmax, Softmax, 1u, softmax_rows<T>, y, in<T>(c, 0))
 HB_ROWS(log_softmax, LogSoftmax, 1u, log_softmax_rows<T>, y, in<T>(c, 0))
 HB_ROWS(softmax_grad, SoftmaxGrad, 3u, softmax_grad_rows<T>, y, in<T>(c, 0), in<T>(c, 1))
 HB_ROWS(log_softmax_grad, LogSoftmaxGrad, 3u, log_softmax_grad_rows<T>, y, in<T>(c, 0), in<T>(c, 1))
-HB_ROWS(sparse_softmax_crossentropy, SparseLoss, 0u, sparse_loss<T>, y, in<T>(c, 0),
-        in<int32_t>(c, 1), index_error())
-HB_ROWS(sparse_softmax_crossentropy_grad, SparseLossGrad, 1u, sparse_loss_grad<T>, y, in<T>(c, 0),
-        in<int32_t>(c, 1), in<T>(c, 2), index_error())
-HB_ROWS(softmax_crossentropy, DenseLoss, 0u, dense_loss<T>, y, in<T>(c, 0), in<T>(c, 1))
-HB_ROWS(softmax_crossentropy_grad, DenseLossGrad, 1u, dense_loss_grad<T>, y, in<T>(c, 0),
-        in<T>(c, 1), in<T>(c, 2))
-struct SparseBoth : Rows {
-  DType wide;
-  explicit SparseBoth(Prepare& p) : Rows(p), wide(p.inputs[2].dtype) {
-    if (p.outputs[1].dtype != wide ||
-        !(wide == dtype || (dtype != DType::F64 && wide == DType::F32)))
-      fail("a loss and its gradient of the logits' dtype, or in float32");
+
+struct SparseLoss : Rows {
+  bool wide = false;                // the loss and dy are float32 beside shorter logits
+  int dx = -1, loss = -1, dy = -1;  // outputs, and an input
+  SparseLoss(Prepare& p, int dx, int loss, int dy) : Rows(p), dx(dx), loss(loss), dy(dy) {
+    const DType of_loss = loss >= 0 ? p.outputs[loss].dtype : p.inputs[dy].dtype;
+    wide = of_loss != dtype;
+    if ((wide && (dtype == DType::F64 || of_loss != DType::F32)) ||
+        (loss >= 0 && dy >= 0 && p.inputs[dy].dtype != of_loss))
+      fail("expected a loss and its gradient of the logits' dtype, or in float32");
   }
   template <class T, class W>
   void run_as(const Call& c) const {
-    start(c, sparse_loss_both<T, W>, static_cast<T*>(c.outputs[0]), static_cast<W*>(c.outputs[1]),
-          in<T>(c, 0), in<int32_t>(c, 1), in<W>(c, 2), index_error());
+    start(c, sparse_loss<T, W>, out<T>(c, dx), out<W>(c, loss), in<T>(c, 0), in<int32_t>(c, 1),
+          in<W>(c, dy), index_error());
   }
   void run(const Call& c) const {
     if (plan.rows == 0) return;
     with_float_type(dtype, [&]<class T>() {
       if constexpr (sizeof(T) == 2)
-        if (wide == DType::F32) return run_as<T, float>(c);
+        if (wide) return run_as<T, float>(c);
       run_as<T, T>(c);
     });
   }
 };
-HB_CUDA_KERNEL_IF(sparse_softmax_crossentropy_both, SparseBoth, kAllFloat, 1u, nullptr)
-HB_ROWS(softmax_crossentropy_both, DenseBoth, 1u, dense_loss_both<T>, y,
-        static_cast<T*>(c.outputs[1]), in<T>(c, 0), in<T>(c, 1), in<T>(c, 2))
+struct DenseLoss : Rows {
+  int dx, loss, dy;
+  DenseLoss(Prepare& p, int dx, int loss, int dy) : Rows(p), dx(dx), loss(loss), dy(dy) {}
+  void run(const Call& c) const {
+    if (plan.rows == 0) return;
+    with_float_type(dtype, [&]<class T>() {
+      start(c, dense_loss<T>, out<T>(c, dx), out<T>(c, loss), in<T>(c, 0), in<T>(c, 1),
+            in<T>(c, dy));
+    });
+  }
+};
+// The loss, its gradient to the logits, or both at once.
+template <class Loss>
+struct OnlyLoss : Loss {
+  explicit OnlyLoss(Prepare& p) : Loss(p, -1, 0, -1) {}
+};
+template <class Loss>
+struct OnlyGrad : Loss {
+  explicit OnlyGrad(Prepare& p) : Loss(p, 0, -1, 2) {}
+};
+template <class Loss>
+struct Both : Loss {
+  explicit Both(Prepare& p) : Loss(p, 0, 1, 2) {}
+};
+typedef OnlyLoss<SparseLoss> SparseOnlyLoss;
+typedef OnlyGrad<SparseLoss> SparseOnlyGrad;
+typedef Both<SparseLoss> SparseBoth;
+typedef OnlyLoss<DenseLoss> DenseOnlyLoss;
+typedef OnlyGrad<DenseLoss> DenseOnlyGrad;
+typedef Both<DenseLoss> DenseBoth;
+HB_CUDA_KERNEL(sparse_softmax_crossentropy, SparseOnlyLoss, kAllFloat)
+HB_CUDA_KERNEL_INPLACE(sparse_softmax_crossentropy_grad, SparseOnlyGrad, kAllFloat)
+HB_CUDA_KERNEL_INPLACE(sparse_softmax_crossentropy_both, SparseBoth, kAllFloat)
+HB_CUDA_KERNEL(softmax_crossentropy, DenseOnlyLoss, kAllFloat)
+HB_CUDA_KERNEL_INPLACE(softmax_crossentropy_grad, DenseOnlyGrad, kAllFloat)
+HB_CUDA_KERNEL_INPLACE(softmax_crossentropy_both, DenseBoth, kAllFloat)
 
 }  // namespace
 }  // namespace hb::cuda

@@ -21,6 +21,8 @@ FLAGS = [
     "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror",
     "-DHB_EMULATE", "-ffp-contract=off", f"-I{CSRC}",
 ]  # fmt: skip
+#: Headers that kernels of the CPU include too.
+SHARED = ("epilogue_operands", "parameters", "recurrent_functions")
 #: What the library has besides kernels.
 RUNTIME = [*sorted(CSRC.glob("cuda/*.cc")), *sorted(CSRC.glob("cuda/*.cu"))]
 
@@ -32,7 +34,7 @@ def compiler():
 def build_emulated(sources, folder) -> pathlib.Path:
     """Shared library of the sources; what is there and up to date is taken."""
     headers = sorted([*CSRC.glob("cuda/*"), *CSRC.glob("core/*.h"), *CSRC.glob("ops/*.cuh"),
-                      CSRC / "ops" / "epilogue_operands.h", CSRC / "ops" / "parameters.h"])  # fmt: skip
+                      *(CSRC / "ops" / f"{name}.h" for name in SHARED)])  # fmt: skip
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     for path in (*headers, *sources):
         digest.update(path.read_bytes())
