@@ -13,13 +13,14 @@ template <class C>
 struct RowStatistics {
   C mean, rstd;
 };
-template <bool kCentered, class T>
+// `centered`: about the mean (layer_norm), not about 0 (rms_norm).
+template <class T>
 __device__ __forceinline__ RowStatistics<Compute<T>> row_statistics(const RowThread& t,
                                                                     const Row<T>& x, int n,
-                                                                    double epsilon) {
+                                                                    bool centered, double epsilon) {
   typedef Compute<T> C;
   C mean = 0, squares = 0;
-  if (kCentered) {
+  if (centered) {
     each_number([&](int, C v) { mean += v; }, x);
     mean = t.template join<Add>(mean) / C(n);
   }
@@ -37,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const RowThread t(p, aligned, turn);
     const Row<T> row(t, x + t.row * p.n);
     const RowView<T> scale{t, gamma}, shift{t, beta};
-    const RowStatistics<C> s = row_statistics<kCentered>(t, row, p.n, epsilon);
+    const RowStatistics<C> s = row_statistics(t, row, p.n, kCentered, epsilon);
     T* to = y + t.row * p.n;
     if constexpr (kCentered)
       put_numbers(
@@ -47,17 +48,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// dx; statistics of the rows are kept for the gradients of the parameters.
-template <bool kCentered, class T>
+// dx; statistics of the rows are kept for the gradients of the parameters. (A flag in norm_rows
+// would take it more registers than there are; here it takes none.)
+template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
     norm_rows_grad(T* dx, RowStatistics<Compute<T>>* kept, const T* x, const T* gamma, const T* dy,
-                   const RowPlan p, bool aligned, double epsilon) {
+                   const RowPlan p, bool aligned, bool centered, double epsilon) {
   typedef Compute<T> C;
   for (int64_t turn = blockIdx.x; turn < p.turns; turn += gridDim.x) {
     const RowThread t(p, aligned, turn);
     const Row<T> row(t, x + t.row * p.n), d(t, dy + t.row * p.n);
     const RowView<T> scale{t, gamma};
-    const RowStatistics<C> s = row_statistics<kCentered>(t, row, p.n, epsilon);
+    const RowStatistics<C> s = row_statistics(t, row, p.n, centered, epsilon);
     C sum_g = 0, sum_gh = 0;
     each_number(
         [&](int, C v, C d, C g) {
@@ -67,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         },
         row, d, scale);
     sum_gh = t.template join<Add>(sum_gh) / C(p.n);
-    sum_g = kCentered ? t.template join<Add>(sum_g) / C(p.n) : C(0);
+    sum_g = centered ? t.template join<Add>(sum_g) / C(p.n) : C(0);
     put_numbers(
         dx + t.row * p.n,
         [&](int, C v, C d, C g) {
@@ -176,8 +178,8 @@ struct RowNormGrad : Norm {
       T* dx = out<T>(c, 0);
       const bool aligned = is_aligned(x) && is_aligned(dy);
       if (rows > 0)
-        launch(plan.grid(), dim3(kThreads), c.stream, norm_rows_grad<kCentered, T>, dx, kept, x,
-               gamma, dy, plan, aligned && is_aligned(gamma) && is_aligned(dx), epsilon);
+        launch(plan.grid(), dim3(kThreads), c.stream, norm_rows_grad<T>, dx, kept, x, gamma, dy,
+               plan, aligned && is_aligned(gamma) && is_aligned(dx), kCentered, epsilon);
       launch(columns.grid(), dim3(kThreads), c.stream, parameter_sums<T>, partial,
              static_cast<const RowStatistics<C>*>(kept), x, dy, columns, aligned);
       launch(slices_grid(n), dim3(kThreads), c.stream, join_sums<T>, out<T>(c, 1),
