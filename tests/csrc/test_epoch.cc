@@ -313,8 +313,9 @@ TEST(epoch_with_an_error_leaves_nothing_in_flight) {
     CHECK(device().pinned.empty());  // given back, and no copy touches it (AddressSanitizer)
   }
   const float zero = 0;
-  s.count->own(true);
-  device().copy_from_host(s.count->data(), &zero, sizeof zero);
+  const Tensor start = Tensor::allocate(s.count->spec(), s.count->device());
+  device().copy_from_host(start.data(), &zero, sizeof zero);
+  s.count->set(start);
   s.run(0, kSteps, always, &done);
   s.check(0, kSteps, 0);
 }
