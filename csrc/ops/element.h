@@ -4,57 +4,36 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "core/half.h"
 #include "core/kernel.h"
-#include "simd/vec.h"
+#include "simd/half.h"
 
 namespace hb::HB_ISA {
 namespace {
-
-struct Half {
-  uint16_t bits;
-};
-struct BHalf {
-  uint16_t bits;
-};
 
 template <class T>
 struct ComputeOf {
   typedef T type;
 };
 template <>
-struct ComputeOf<Half> {
+struct ComputeOf<f16> {
   typedef float type;
 };
 template <>
-struct ComputeOf<BHalf> {
+struct ComputeOf<bf16> {
   typedef float type;
 };
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
 template <class T>
-HB_INLINE T widened(T x) {
-  return x;
+HB_INLINE Compute<T> widened(T x) {
+  return widen(x);
 }
-HB_INLINE float widened(Half x) { return f16_to_f32(x.bits); }
-HB_INLINE float widened(BHalf x) { return bf16_to_f32(x.bits); }
-
-template <class T>
-struct Narrow {
-  static HB_INLINE T of(T x) { return x; }
-};
-template <>
-struct Narrow<Half> {
-  static HB_INLINE Half of(float x) { return {f32_to_f16(x)}; }
-};
-template <>
-struct Narrow<BHalf> {
-  static HB_INLINE BHalf of(float x) { return {f32_to_bf16(x)}; }
-};
 template <class T>
 HB_INLINE T narrowed(Compute<T> x) {
-  return Narrow<T>::of(x);
+  T y;
+  narrow(x, y);
+  return y;
 }
 
 // Calls f with a value of the type that stores `dtype`.
@@ -62,9 +41,9 @@ template <class F>
 static inline void with_float_type(DType dtype, const F& f) {
   switch (dtype) {
     case DType::F16:
-      return f(Half{});
+      return f(f16{});
     case DType::BF16:
-      return f(BHalf{});
+      return f(bf16{});
     case DType::F32:
       return f(float{});
     case DType::F64:

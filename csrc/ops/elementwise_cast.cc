@@ -1,7 +1,7 @@
 // Conversions of tiles: between compute types, from and to the stored dtypes, and the wrap of a
 // result to a shorter integer. Plain loops: the compiler makes vector code of them.
-#include "core/half.h"
 #include "ops/elementwise.h"
+#include "simd/half.h"
 
 namespace hb::HB_ISA {
 namespace {
@@ -13,8 +13,7 @@ struct Convert {
 // A float that does not fit gives what the machine's conversion gives (the smallest integer on
 // x86); unsigned 64-bit goes through signed in two halves.
 template <class From>
-  requires(From(0.5) != From(0))
-struct Convert<uint64_t, From> {
+requires(From(0.5) != From(0)) struct Convert<uint64_t, From> {
   static uint64_t apply(From x) {
     const From half = From(0x1p63);
     return x >= half ? uint64_t(int64_t(x - half)) ^ (uint64_t(1) << 63) : uint64_t(int64_t(x));
@@ -59,24 +58,37 @@ TileFn convert_from(Compute to) {
   }
 }
 
-// Half types, by the conversion of core/half.h.
-template <float (*widen)(uint16_t)>
+// Types of 16 bits.
+template <class H>
 void load_half(void* dst, const void* const* src, int n) {
-  const uint16_t* a = (const uint16_t*)src[0];
+  const H* a = (const H*)src[0];
   float* d = (float*)dst;
-  for (int i = 0; i < n; ++i) d[i] = widen(a[i]);
+  int i = 0;
+  for (; i + kLanes<float> <= n; i += kLanes<float>) store(d + i, load_as<float>(a + i));
+  for (; i < n; ++i) d[i] = widen(a[i]);
 }
-template <uint16_t (*narrow)(float)>
+template <class H>
 void store_half(void* dst, const void* const* src, int n) {
   const float* a = (const float*)src[0];
-  uint16_t* d = (uint16_t*)dst;
-  for (int i = 0; i < n; ++i) d[i] = narrow(a[i]);
+  H* d = (H*)dst;
+  int i = 0;
+  for (; i + kLanes<float> <= n; i += kLanes<float>) store_as(d + i, load(a + i));
+  for (; i < n; ++i) narrow(a[i], d[i]);
 }
-template <float (*widen)(uint16_t), uint16_t (*narrow)(float)>
+template <class H>
 void round_half(void* dst, const void* const* src, int n) {
   const float* a = (const float*)src[0];
   float* d = (float*)dst;
-  for (int i = 0; i < n; ++i) d[i] = widen(narrow(a[i]));
+  H rounded[kLanes<float>];
+  int i = 0;
+  for (; i + kLanes<float> <= n; i += kLanes<float>) {
+    store_as(rounded, load(a + i));
+    store(d + i, load_as<float>(rounded));
+  }
+  for (; i < n; ++i) {
+    narrow(a[i], rounded[0]);
+    d[i] = widen(rounded[0]);
+  }
 }
 // T(x) for x computed in C and kept in it
 template <class T, class C>
@@ -143,9 +155,9 @@ TileFn load_tile(DType from) {
     case DType::U32:
       return convert<int64_t, uint32_t>;
     case DType::F16:
-      return load_half<f16_to_f32>;
+      return load_half<f16>;
     case DType::BF16:
-      return load_half<bf16_to_f32>;
+      return load_half<bf16>;
     default:
       return nullptr;
   }
@@ -164,9 +176,9 @@ TileFn store_tile(DType to) {
     case DType::U32:
       return convert<uint32_t, int64_t>;
     case DType::F16:
-      return store_half<f32_to_f16>;
+      return store_half<f16>;
     case DType::BF16:
-      return store_half<f32_to_bf16>;
+      return store_half<bf16>;
     default:
       return nullptr;
   }
@@ -185,9 +197,9 @@ TileFn narrow_tile(DType to) {
     case DType::U32:
       return wrap<uint32_t, int64_t>;
     case DType::F16:
-      return round_half<f16_to_f32, f32_to_f16>;
+      return round_half<f16>;
     case DType::BF16:
-      return round_half<bf16_to_f32, f32_to_bf16>;
+      return round_half<bf16>;
     default:
       return nullptr;
   }

@@ -98,15 +98,15 @@ struct Uniform<float> {
   static HB_INLINE float of(uint32_t x) { return float(int32_t(x >> 8)) * 0x1p-24f; }
 };
 template <>
-struct Uniform<Half> {
-  static HB_INLINE Half of(uint32_t x) {
-    return narrowed<Half>(float(int32_t(x >> 21)) * 0x1p-11f);
+struct Uniform<f16> {
+  static HB_INLINE f16 of(uint32_t x) {
+    return narrowed<f16>(float(int32_t(x >> 21)) * 0x1p-11f);
   }
 };
 template <>
-struct Uniform<BHalf> {
-  static HB_INLINE BHalf of(uint32_t x) {
-    return narrowed<BHalf>(float(int32_t(x >> 24)) * 0x1p-8f);
+struct Uniform<bf16> {
+  static HB_INLINE bf16 of(uint32_t x) {
+    return narrowed<bf16>(float(int32_t(x >> 24)) * 0x1p-8f);
   }
 };
 

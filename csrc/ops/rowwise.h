@@ -64,25 +64,80 @@ HB_INLINE C row_sum(int64_t n, const F& f) {
 
 template <class T>
 HB_INLINE void widen_row(const T* from, Compute<T>* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = widened(from[i]);
+  typedef Compute<T> C;
+  if constexpr (sizeof(T) == sizeof(C)) return void(memcpy(to, from, size_t(n) * sizeof(T)));
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store(to + i, load_as<C>(from + i));
+  for (; i < n; ++i) to[i] = widened(from[i]);
 }
 template <class T>
 HB_INLINE void narrow_row(const Compute<T>* from, T* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = narrowed<T>(from[i]);
+  typedef Compute<T> C;
+  if constexpr (sizeof(T) == sizeof(C)) return void(memcpy(to, from, size_t(n) * sizeof(T)));
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store_as(to + i, load(from + i));
+  for (; i < n; ++i) to[i] = narrowed<T>(from[i]);
+}
+// Part of a row of T, widened (zero past its end) and narrowed.
+template <class T>
+HB_INLINE Vec<Compute<T>> load_wide(const T* p, int64_t count) {
+  if (count == kLanes<Compute<T>>) return load_as<Compute<T>>(p);
+  T part[kLanes<Compute<T>>] = {};
+  memcpy(part, p, size_t(count) * sizeof(T));
+  return load_as<Compute<T>>(part);
+}
+template <class T>
+HB_INLINE void store_narrow(T* p, Vec<Compute<T>> v, int64_t count) {
+  if (count == kLanes<Compute<T>>) return store_as(p, v);
+  T part[kLanes<Compute<T>>];
+  store_as(part, v);
+  memcpy(p, part, size_t(count) * sizeof(T));
 }
 constexpr bool is_half(DType t) { return t == DType::F16 || t == DType::BF16; }
 
-// A kernel with kIn inputs of [rows, n] and one such output (or none: kOut = 0).
+// One number per row, of any float dtype.
+struct PerRow {
+  template <class C>
+  static HB_INLINE C get(DType dtype, const void* p, int64_t r) {
+    switch (dtype) {
+      case DType::F16:
+        return C(f16_to_f32(static_cast<const uint16_t*>(p)[r]));
+      case DType::BF16:
+        return C(bf16_to_f32(static_cast<const uint16_t*>(p)[r]));
+      default:
+        return static_cast<const C*>(p)[r];
+    }
+  }
+  template <class C>
+  static HB_INLINE void set(DType dtype, void* p, int64_t r, C x) {
+    switch (dtype) {
+      case DType::F16:
+        static_cast<uint16_t*>(p)[r] = f32_to_f16(float(x));
+        break;
+      case DType::BF16:
+        static_cast<uint16_t*>(p)[r] = f32_to_bf16(float(x));
+        break;
+      default:
+        static_cast<C*>(p)[r] = x;
+    }
+  }
+};
+
+// A kernel with kIn inputs of [rows, n] and one such output (or none: kOut = 0). Beside rows of
+// float16 or bfloat16 an input may be float32.
 template <int kIn, int kOut>
 struct RowKernel {
   int64_t rows, n, per_task;
   DType dtype;
+  uint32_t wide = 0;  // bit i: such is input i
   RowKernel(Prepare& p, const TensorSpec& x) : dtype(x.dtype) {
     if (x.rank < 1) fail("at least one axis");
     n = x.shape[x.rank - 1];
     rows = n == 0 ? 0 : num_elements(x) / n;
     per_task = (8 << 10) / (n + 1) + 1;
-    if (is_half(dtype)) p.scratch_bytes = size_t(num_threads()) * buffer() * sizeof(float);
+    if (!is_half(dtype)) return;
+    p.scratch_bytes = size_t(num_threads()) * buffer() * sizeof(float);
+    for (int i = 0; i < p.num_inputs; ++i) wide |= uint32_t(p.inputs[i].dtype == DType::F32) << i;
   }
   size_t buffer() const { return size_t(kIn + kOut) * size_t(n); }
 
@@ -105,7 +160,12 @@ struct RowKernel {
           } else {
             C* buf = static_cast<C*>(c.scratch) + size_t(worker) * buffer();
             for (int i = 0; i < kIn; ++i) {
-              widen_row(static_cast<const T*>(c.inputs[inputs[i]]) + r * n, buf + i * n, n);
+              const void* from = c.inputs[inputs[i]];
+              if (wide >> inputs[i] & 1) {
+                in[i] = static_cast<const C*>(from) + r * n;
+                continue;
+              }
+              widen_row(static_cast<const T*>(from) + r * n, buf + i * n, n);
               in[i] = buf + i * n;
             }
             f(r, in, buf + kIn * n);

@@ -79,9 +79,9 @@ constexpr bool kIsFloat<float> = true;
 template <>
 constexpr bool kIsFloat<double> = true;
 template <>
-constexpr bool kIsFloat<Half> = true;
+constexpr bool kIsFloat<f16> = true;
 template <>
-constexpr bool kIsFloat<BHalf> = true;
+constexpr bool kIsFloat<bf16> = true;
 template <class T>
 constexpr KeyOf<T> kSign = KeyOf<T>(KeyOf<T>(1) << (8 * sizeof(T) - 1));
 
