@@ -395,7 +395,7 @@ class Elementwise {
     cost_ = num_inputs_ + num_outputs_;  // memory
     Array<Instruction> program(num_fns);
     Array<bool> is_float32(num_values_), is_output(num_values_);
-    for (int i = 0; i < num_inputs_; ++i) is_float32[i] = p.inputs[i].dtype == DType::F32;
+    for (int i = 0; i < num_inputs_; ++i) is_float32[i] = compute_[i] == Compute::F32;
     for (int k = 0; k < num_fns; ++k) {
       Instruction& in = program[k];
       in.name = attr_strs_at(attrs, "fns", k);
@@ -406,7 +406,7 @@ class Elementwise {
         in.operands[j] = int(args.data[next_arg++]);
         if (in.operands[j] < 0 || in.operands[j] >= num_inputs_ + k) fail("bad operand id");
       }
-      is_float32[num_inputs_ + k] = in.dtype == DType::F32;
+      is_float32[num_inputs_ + k] = compute_type(in.dtype) == Compute::F32;
     }
     for (int o = 0; o < num_outputs_; ++o) is_output[int(outs.data[o])] = true;
     Array<FusedMatch> fused(num_fns);

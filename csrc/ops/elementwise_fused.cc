@@ -1,4 +1,5 @@
-// Instructions of the tile engine that occur together, done as one: the updates of optimizers.
+// Instructions of the tile engine that occur together, done as one: the updates of optimizers, and
+// gradients of activations.
 //
 // A tile that goes through ten functions costs ten trips to the L1 cache; done as one it costs what
 // memory costs. Each line of the table is a formula and the same formula in vector code; a program
@@ -78,6 +79,11 @@ constexpr FusedFn kFused[] = {
                   const V sign = mean > 0.0f ? one : (mean < 0.0f ? -one : V{});
                   y[0] = x[0] - x[1] * (mean != mean ? mean : sign);
                 }),
+    // gradients of GELU
+    fused<2, 1>("Y = d * gelu_slope(x)",
+                [](V (&x)[2], V (&y)[1]) { y[0] = x[0] * vgelu_slope(x[1]); }),
+    fused<2, 1>("Y = d * gelu_tanh_slope(x)",
+                [](V (&x)[2], V (&y)[1]) { y[0] = x[0] * vgelu_tanh_slope<float>(x[1]); }),
     // moving averages in their two forms; weight decay and plain descent
     fused<4, 1>("Y = a * x + b * y",
                 [](V (&x)[4], V (&y)[1]) { y[0] = x[0] * x[1] + x[2] * x[3]; }),
@@ -149,7 +155,8 @@ struct Formula {
   }
   int atom() {
     peek();
-    static const char* const kFunctions[] = {"sqrt", "square", "sign"};
+    static const char* const kFunctions[] = {"sqrt", "square", "sign", "gelu_slope",
+                                             "gelu_tanh_slope"};
     for (const char* fn : kFunctions) {
       const size_t length = __builtin_strlen(fn);
       if (__builtin_strncmp(at_, fn, length) != 0 || at_[length] != '(') continue;
