@@ -17,6 +17,11 @@
 // dK += ds^T Q features. One register kernel does all seven: rows of its left operand are scalars
 // at any two strides.
 //
+// float16 and bfloat16 are widened as blocks are copied and rounded as results are stored; scores,
+// probabilities and sums are float. Where pairs of bfloat16 are fast, the two products of operands
+// that were stored (K Q^T and V dy^T) are sums of pairs, which loses nothing: their products are
+// exact in float. p and ds stay float.
+//
 // Masks. For each tile the span of keys that any of its queries may see is found (from the causal
 // order and by OR over the mask's bytes); products run over the span alone. A query that sees no
 // key at all attends to all keys alike, as softmax says of equal scores: its tiles are added in a
@@ -37,7 +42,7 @@
 // Memory of a causal step at T = 2048, 8 heads of 64: 37 MiB, 305 MiB with stored scores.
 #include <float.h>
 
-#include "ops/gemm_kernel.h"
+#include "ops/attention_product.h"
 #include "ops/rowwise.h"
 
 HB_KERNELS_BEGIN
@@ -55,78 +60,30 @@ static HB_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // ---------------------------------------------------------------------- products
 
-// c[i ldc + j] (+)= sum_k a[i rs + k cs] b[k ldb + j]
-struct Product {
-  const float* a;
-  int64_t rs, cs;
-  const float* b;
-  int64_t ldb;
-  float* c;
-  int64_t ldc, k;
-  bool add;
-};
-template <int MR, int NV>
-void product_kernel(const Product& p) {
-  Vec<float> acc[MR][NV];
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = Vec<float>{};
-  // Three rows share a pointer: 0, 1 and 2 strides are addressing modes.
-  constexpr int kPointers = (MR + 2) / 3;
-  const float* a[kPointers];
-  const int64_t rs = p.rs, cs = p.cs, ldb = p.ldb;
-#pragma GCC unroll 8
-  for (int g = 0; g < kPointers; ++g) a[g] = p.a + 3 * g * rs;
-  const float* b = p.b;
-  for (int64_t k = p.k; k > 0; --k) {
-    Vec<float> bv[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) bv[j] = load(b + j * kLane);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      const Vec<float> ai = splat(a[i / 3][(i % 3) * rs]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) acc[i][j] += ai * bv[j];
-    }
-#pragma GCC unroll 8
-    for (int g = 0; g < kPointers; ++g) a[g] += cs;
-    b += ldb;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      float* c = p.c + i * p.ldc + j * kLane;
-      store(c, p.add ? load(c) + acc[i][j] : acc[i][j]);
-    }
-  }
-}
-typedef void (*ProductKernel)(const Product&);
-template <int MR = kMaxRows>
-ProductKernel find_product(int64_t rows, bool wide) {
-  if (rows == MR) return wide ? &product_kernel<MR, 2> : &product_kernel<MR, 1>;
-  if constexpr (MR > 1)
-    return find_product<MR - 1>(rows, wide);
-  else
-    return nullptr;
-}
 // Rows of equally high panels of m rows.
 static int64_t panel_rows(int64_t m) {
   return m == 0 ? 1 : ceil_of(m, ceil_of(m, int64_t(kMaxRows)));
 }
 // m rows, `lanes` columns (a multiple of kLane).
-static void multiply(Product p, int64_t m, int64_t lanes) {
+template <class E>
+static ProductKernel<E> kernel_for(int64_t rows, bool wide) {
+  if constexpr (kPerElement<E> == 2)
+    return find_pair_product(rows, wide);
+  else
+    return find_product<E>(rows, wide);
+}
+template <class E>
+static void multiply(Product<E> p, int64_t m, int64_t lanes) {
   const int64_t height = panel_rows(m);
-  const float* b = p.b;
+  const E* b = p.b;
   float* c = p.c;
   for (int64_t i = 0; i < m; i += height) {
     const int64_t rows = least(height, m - i);
-    const ProductKernel wide = find_product(rows, true);
+    const ProductKernel<E> wide = kernel_for<E>(rows, true);
     for (int64_t j = 0; j < lanes; j += 2 * kLane) {
       p.b = b + j;
       p.c = c + i * p.ldc + j;
-      (lanes - j > kLane ? wide : find_product(rows, false))(p);
+      (lanes - j > kLane ? wide : kernel_for<E>(rows, false))(p);
     }
     p.a += height * p.rs;
   }
@@ -177,6 +134,12 @@ struct Tile4 {  // of batch b and head n: queries [q, q + nq), keys [s, s + ns)
   int64_t b, n, q, nq, s, ns;
 };
 
+// Whether products of two operands of S can be made of pairs of bfloat16: exact ones.
+template <class S>
+constexpr bool kExactPairs = HB_VEC_BYTES == 64 && sizeof(S) == 2 && __is_same(S, bf16);
+
+// Operands stored as S.
+template <class S>
 struct AttentionShape {
   int64_t batch, queries, keys, heads, key_heads, group, h, e;
   int64_t tile;           // queries of a tile: lanes
@@ -184,6 +147,7 @@ struct AttentionShape {
   int64_t block, blocks;  // keys of a block
   float scale;
   bool causal;
+  bool pairs;  // scores, and dy V^T, are sums of products of pairs
   Extra bias, mask;
 
   // `first`: the first input that may be a bias or a mask.
@@ -194,7 +158,7 @@ struct AttentionShape {
     keys = k.shape[1], key_heads = k.shape[2], e = v.shape[3];
     if (k.shape[0] != batch || v.shape[0] != batch || v.shape[1] != keys ||
         v.shape[2] != key_heads || k.shape[3] != h || key_heads < 1 || heads % key_heads ||
-        k.dtype != DType::F32 || v.dtype != DType::F32)
+        k.dtype != q.dtype || v.dtype != q.dtype)
       fail("query, key and value that fit together");
     if (!(batch && queries && keys && h && e)) fail("no empty operands");
     group = heads / key_heads;
@@ -203,7 +167,8 @@ struct AttentionShape {
     for (int i = first; i < last; ++i) {
       const TensorSpec& x = p.inputs[i];
       Extra& extra = x.dtype == DType::Bool ? mask : bias;
-      if (x.dtype != DType::Bool && x.dtype != DType::F32) fail("a float32 bias, a boolean mask");
+      if (x.dtype != DType::Bool && x.dtype != q.dtype)
+        fail("a bias of their dtype, a boolean mask");
       const int64_t full[] = {batch, heads, queries, keys};
       int64_t* strides[] = {&extra.batch, &extra.head, &extra.query, &extra.key};
       if (x.rank != 4) fail("bias and mask of rank 4");
@@ -215,20 +180,21 @@ struct AttentionShape {
       }
       extra.input = i;
     }
+    pairs = kExactPairs<S> && has_bf16_pairs() && h % 2 == 0 && e % 2 == 0;
     tile = queries <= kLane ? kLane : kWideTile;
     width = round_to(ceil_of(queries, ceil_of(queries, kBlock)), tile);
     groups = ceil_of(queries, width);
     block = ceil_of(keys, ceil_of(keys, kBlock));
     blocks = ceil_of(keys, block);
   }
-  const float* query(const Call& c, int64_t b, int64_t n, int64_t t) const {
-    return static_cast<const float*>(c.inputs[0]) + ((b * queries + t) * heads + n) * h;
+  const S* query(const Call& c, int64_t b, int64_t n, int64_t t) const {
+    return static_cast<const S*>(c.inputs[0]) + ((b * queries + t) * heads + n) * h;
   }
-  const float* key(const Call& c, int64_t b, int64_t n, int64_t s) const {
-    return static_cast<const float*>(c.inputs[1]) + ((b * keys + s) * key_heads + n) * h;
+  const S* key(const Call& c, int64_t b, int64_t n, int64_t s) const {
+    return static_cast<const S*>(c.inputs[1]) + ((b * keys + s) * key_heads + n) * h;
   }
-  const float* value(const Call& c, int64_t b, int64_t n, int64_t s) const {
-    return static_cast<const float*>(c.inputs[2]) + ((b * keys + s) * key_heads + n) * e;
+  const S* value(const Call& c, int64_t b, int64_t n, int64_t s) const {
+    return static_cast<const S*>(c.inputs[2]) + ((b * keys + s) * key_heads + n) * e;
   }
   // Floats of scratch that `add_extras` needs.
   int64_t extra_floats() const { return block * tile + kLane; }
@@ -263,23 +229,22 @@ struct AttentionShape {
 
   // Adds the bias to the scores of a span and masks them; s: row of key 0 of the block.
   void add_extras(const Call& c, const Tile4& t, const Span& r, float* s, int64_t lds,
-                  float* scratch, const float** rows) const {
+                  float* scratch, const void** rows) const {
     const int64_t n = r.hi - r.lo;
     s += r.lo * lds;
     if (bias.input >= 0) {
-      const float* x = static_cast<const float*>(c.inputs[bias.input]) + t.b * bias.batch +
-                       t.n * bias.head + t.q * bias.query + (t.s + r.lo) * bias.key;
+      const S* x = static_cast<const S*>(c.inputs[bias.input]) + t.b * bias.batch +
+                   t.n * bias.head + t.q * bias.query + (t.s + r.lo) * bias.key;
       if (bias.query && bias.key) {
-        for (int64_t i = 0; i < t.nq; ++i) rows[i] = x + i * bias.query;
-        pack_rows<float, float>(scratch, int(tile), rows, int(t.nq), n, n);
+        transpose_rows(scratch, tile, x, bias.query, t.nq, n, rows);
       } else if (bias.query) {
-        for (int64_t i = 0; i < tile; ++i) scratch[i] = i < t.nq ? x[i * bias.query] : 0.f;
+        for (int64_t i = 0; i < tile; ++i) scratch[i] = i < t.nq ? widen(x[i * bias.query]) : 0.f;
       }
       for (int64_t j = 0; j < n; ++j) {
         const float* row = scratch + (bias.key ? j * tile : 0);
         for (int64_t i = 0; i < tile; i += kLane) {
           float* p = s + j * lds + i;
-          store(p, load(p) + (bias.query ? load(row + i) : splat(x[j * bias.key])));
+          store(p, load(p) + (bias.query ? load(row + i) : splat(widen(x[j * bias.key]))));
         }
       }
     }
@@ -344,19 +309,63 @@ struct AttentionShape {
   }
 
   // Rows of features next to each other.
-  static void copy_rows(float* to, int64_t ld, const float* from, int64_t stride, int64_t rows,
+  static void copy_rows(float* to, int64_t ld, const S* from, int64_t stride, int64_t rows,
                         int64_t n) {
     for (int64_t i = 0; i < rows; ++i) {
-      memcpy(to + i * ld, from + i * stride, size_t(n) * sizeof(float));
+      widen_row(from + i * stride, to + i * ld, n);
       for (int64_t j = n; j < ld; ++j) to[i * ld + j] = 0;
     }
   }
   // to[j ld + i] = from[i stride + j] for i < rows, j < n; zero for rows <= i < ld. Up to kLane
   // floats behind are overwritten.
-  static void transpose_rows(float* to, int64_t ld, const float* from, int64_t stride, int64_t rows,
-                             int64_t n, const float** pointers) {
-    for (int64_t i = 0; i < rows; ++i) pointers[i] = from + i * stride;
-    pack_rows<float, float>(to, int(ld), pointers, int(rows), n, n);
+  template <class E, class F>
+  static void transpose_rows(E* to, int64_t ld, const F* from, int64_t stride, int64_t rows,
+                             int64_t n, const void** pointers) {
+    const F** p = reinterpret_cast<const F**>(pointers);
+    for (int64_t i = 0; i < rows; ++i) p[i] = from + i * stride;
+    pack_rows<E, F>(to, int(ld), p, int(rows), n, n);
+  }
+
+  // The operands of `dots`: rows of keys (or values), and columns of queries (or of dy), of n
+  // features; as float, or as pairs of features, which take half the room. Queries are scaled, if
+  // they are not pairs.
+  void pack_left(float* to, const S* from, int64_t stride, int64_t rows, int64_t n) const {
+    if (!pairs) return copy_rows(to, n, from, stride, rows, n);
+    for (int64_t i = 0; i < rows; ++i)
+      memcpy(reinterpret_cast<S*>(to) + i * n, from + i * stride, size_t(n) * sizeof(S));
+  }
+  void pack_right(float* to, const S* from, int64_t stride, int64_t rows, int64_t n,
+                  const void** pointers) const {
+    if (!pairs) return transpose_rows(to, width, from, stride, rows, n, pointers);
+    if constexpr (kExactPairs<S>)
+      transpose_rows(reinterpret_cast<Pair*>(to), width, reinterpret_cast<const Pair*>(from),
+                     stride / 2, rows, n / 2, pointers);
+  }
+  void pack_queries(float* to, const S* from, int64_t rows, const void** pointers) const {
+    pack_right(to, from, heads * h, rows, h, pointers);
+    for (int64_t i = 0; !pairs && i < h * width; i += kLane) store(to + i, load(to + i) * scale);
+  }
+  // c[j ldc + i] = left[j] . right[q + i] for the keys j of a span, the queries i of a tile.
+  void dots(const float* left, const float* right, int64_t n, int64_t q, const Span& r, float* c,
+            int64_t ldc) const {
+    const int64_t rows = r.hi - r.lo;
+    c += r.lo * ldc;
+    if constexpr (kExactPairs<S>) {
+      if (pairs) {
+        const Pair* a = reinterpret_cast<const Pair*>(left) + r.lo * (n / 2);
+        const Pair* b = reinterpret_cast<const Pair*>(right) + q;
+        return multiply<Pair>({a, n / 2, 1, b, width, c, ldc, n / 2, false}, rows, tile);
+      }
+    }
+    multiply<float>({left + r.lo * n, n, 1, right + q, width, c, ldc, n, false}, rows, tile);
+  }
+  // Scores before bias and mask.
+  void scores(const float* k, const float* qt, int64_t q, const Span& r, float* s,
+              int64_t lds) const {
+    dots(k, qt, h, q, r, s, lds);
+    for (int64_t j = r.lo; pairs && j < r.hi; ++j)
+      for (int64_t i = 0; i < tile; i += kLane)
+        store(s + j * lds + i, load(s + j * lds + i) * scale);
   }
 };
 
@@ -375,14 +384,15 @@ struct Cutter {
 // ---------------------------------------------------------------------- forward
 
 // inputs: query, key, value, bias?, mask?; outputs: y [B, T, N, E], (m, 1 / l) [B, N, T, 2].
+template <class S>
 struct Attention {
-  AttentionShape z;
+  AttentionShape<S> z;
   size_t worker_bytes;
 
   struct Worker {
     float *k, *v, *s, *extra, *qt, *yt, *m, *l, *rows_out;
-    const float** rows;
-    Worker(const AttentionShape& z, Cutter& c) {
+    const void** rows;
+    Worker(const AttentionShape<S>& z, Cutter& c) {
       k = c.cut<float>(z.block * z.h);
       v = c.cut<float>(z.block * z.e);
       s = c.cut<float>(z.block * z.tile);
@@ -392,7 +402,7 @@ struct Attention {
       m = c.cut<float>(z.width);
       l = c.cut<float>(z.width);
       rows_out = c.cut<float>(z.tile * z.e + kLane);
-      rows = c.cut<const float*>(kBlock + z.tile + z.e);
+      rows = c.cut<const void*>(kBlock + z.tile + z.e);
     }
   };
 
@@ -414,8 +424,7 @@ struct Attention {
   void group(const Call& c, const Worker& w, int64_t b, int64_t n, int64_t q0) const {
     const int64_t count = least(z.width, z.queries - q0), tiles = ceil_of(count, z.tile);
     bool begun[kBlock / kLane + 2] = {}, skipped[kBlock / kLane + 2] = {};
-    z.transpose_rows(w.qt, z.width, z.query(c, b, n, q0), z.heads * z.h, count, z.h, w.rows);
-    for (int64_t i = 0; i < z.h * z.width; i += kLane) store(w.qt + i, load(w.qt + i) * z.scale);
+    z.pack_queries(w.qt, z.query(c, b, n, q0), count, w.rows);
     for (int64_t i = 0; i < z.width; ++i) w.m[i] = -FLT_MAX, w.l[i] = 0;
     const auto each_tile = [&](const auto& f) __attribute__((always_inline)) {
       for (int64_t s0 = 0; s0 < z.keys; s0 += z.block) {
@@ -428,7 +437,7 @@ struct Attention {
             if (copied) return;
             copied = true;
             const int64_t kv = n / z.group;
-            z.copy_rows(w.k, z.h, z.key(c, b, kv, s0), z.key_heads * z.h, ns, z.h);
+            z.pack_left(w.k, z.key(c, b, kv, s0), z.key_heads * z.h, ns, z.h);
             z.copy_rows(w.v, z.e, z.value(c, b, kv, s0), z.key_heads * z.e, ns, z.e);
           });
         }
@@ -438,9 +447,7 @@ struct Attention {
       skipped[i] |= r.lo > 0 || r.hi < t.ns;
       if (r.lo == r.hi) return;
       copy();
-      multiply({w.k + r.lo * z.h, z.h, 1, w.qt + i * z.tile, z.width, w.s + r.lo * z.tile, z.tile,
-                z.h, false},
-               r.hi - r.lo, z.tile);
+      z.scores(w.k, w.qt, i * z.tile, r, w.s, z.tile);
       z.add_extras(c, t, r, w.s, z.tile, w.extra, w.rows);
       absorb(w, i * z.tile, r.lo, r.hi, begun[i]);
     });
@@ -461,7 +468,7 @@ struct Attention {
         if (r.hi < t.ns) absorb(w, i * z.tile, r.hi, t.ns, begun[i]);
       });
     }
-    float* y = static_cast<float*>(c.outputs[0]) + ((b * z.queries + q0) * z.heads + n) * z.e;
+    S* y = static_cast<S*>(c.outputs[0]) + ((b * z.queries + q0) * z.heads + n) * z.e;
     float* stats = static_cast<float*>(c.outputs[1]) + ((b * z.heads + n) * z.queries + q0) * 2;
     for (int64_t q = 0; q < count; q += z.tile) {
       for (int64_t i = q; i < q + z.tile; i += kLane) {
@@ -474,7 +481,7 @@ struct Attention {
       }
       z.transpose_rows(w.rows_out, z.e, w.yt + q, z.width, z.e, z.tile, w.rows);
       for (int64_t i = q; i < least(count, q + z.tile); ++i) {
-        memcpy(y + i * z.heads * z.e, w.rows_out + (i - q) * z.e, size_t(z.e) * sizeof(float));
+        narrow_row(w.rows_out + (i - q) * z.e, y + i * z.heads * z.e, z.e);
         stats[2 * i] = w.m[i];
         stats[2 * i + 1] = w.l[i];
       }
@@ -516,29 +523,40 @@ struct Attention {
         }
       }
     }
-    multiply({w.v + lo * z.e, 1, z.e, w.s + lo * z.tile, z.tile, w.yt + q, z.width, hi - lo, begun},
-             z.e, z.tile);
+    multiply<float>(
+        {w.v + lo * z.e, 1, z.e, w.s + lo * z.tile, z.tile, w.yt + q, z.width, hi - lo, begun}, z.e,
+        z.tile);
     begun = true;
   }
 };
-HB_CPU_KERNEL(attention, Attention, kF32)
+typedef Attention<float> AttentionF32;
+typedef Attention<f16> AttentionF16;
+typedef Attention<bf16> AttentionBF16;
+HB_CPU_KERNEL(attention, AttentionF32, kF32)
+HB_CPU_KERNEL(attention, AttentionF16, kF16)
+HB_CPU_KERNEL(attention, AttentionBF16, kBF16)
 
 // ---------------------------------------------------------------------- gradient
 
 // inputs: query, key, value, bias?, mask?, y, (m, 1 / l), dy; outputs: dQ, dK, dV.
+template <class S>
 struct AttentionGrad {
-  AttentionShape z;
+  // y is rounded, and so would D be: where one block holds all keys, D = sum_j p[j] dp[j].
+  static constexpr bool kOwnSums = sizeof(S) < sizeof(float);
+  AttentionShape<S> z;
   int at_y;  // the input that is y
   int64_t parts, part_blocks, hp, ep;
   size_t worker_bytes, dq_floats;
 
   struct Worker {
     float *k, *v, *p, *ds, *extra, *qt, *dyt, *q, *dy, *dk, *dv, *d, *dqt;
-    const float** rows;
+    float* left;  // the keys as operands of `dots`: k, if they are not pairs
+    const void** rows;
     int64_t* packed;  // the (head, group) that q, qt, dy and dyt hold
     Worker(const AttentionGrad& g, Cutter& c) {
-      const AttentionShape& z = g.z;
+      const AttentionShape<S>& z = g.z;
       k = c.cut<float>(z.block * z.h);
+      left = z.pairs ? c.cut<float>(z.block * z.h / 2) : k;
       v = c.cut<float>(z.block * z.e);
       p = c.cut<float>(z.block * z.width);
       ds = c.cut<float>(z.block * z.width);
@@ -550,7 +568,7 @@ struct AttentionGrad {
       dk = c.cut<float>(z.block * g.hp);
       dv = c.cut<float>(z.block * g.ep);
       d = c.cut<float>(z.group * z.groups * z.width * 3);  // D, m and 1 / l of each query
-      rows = c.cut<const float*>(kBlock + z.width + z.h);
+      rows = c.cut<const void*>(kBlock + z.width + z.h);
       packed = c.cut<int64_t>(1);
       dqt = g.parts == 1 ? c.cut<float>(int64_t(g.dq_floats)) : nullptr;
     }
@@ -606,16 +624,16 @@ struct AttentionGrad {
                 const float* dqt) const {
     const int64_t n = kv * z.group + i / z.groups, q0 = i % z.groups * z.width;
     z.transpose_rows(w.qt, z.h, dqt + i * z.h * z.width, z.width, z.h, z.width, w.rows);
-    float* dq = static_cast<float*>(c.outputs[0]) + ((b * z.queries + q0) * z.heads + n) * z.h;
+    S* dq = static_cast<S*>(c.outputs[0]) + ((b * z.queries + q0) * z.heads + n) * z.h;
     for (int64_t t = 0; t < least(z.width, z.queries - q0); ++t)
-      memcpy(dq + t * z.heads * z.h, w.qt + t * z.h, size_t(z.h) * sizeof(float));
+      narrow_row(w.qt + t * z.h, dq + t * z.heads * z.h, z.h);
   }
 
   // The keys [s0, s1) of a key head: their dK and dV, and what they add to dQ^T.
   void part(const Call& c, const Worker& w, int64_t b, int64_t kv, int64_t s0, int64_t s1) const {
-    const float* y = static_cast<const float*>(c.inputs[at_y]);
+    const S* y = static_cast<const S*>(c.inputs[at_y]);
     const float* stats = static_cast<const float*>(c.inputs[at_y + 1]);
-    const float* dy = static_cast<const float*>(c.inputs[at_y + 2]);
+    const S* dy = static_cast<const S*>(c.inputs[at_y + 2]);
     const int64_t padded = z.groups * z.width;
     for (int64_t i = 0; i < z.group; ++i) {
       const int64_t n = kv * z.group + i;
@@ -625,7 +643,7 @@ struct AttentionGrad {
         if (t >= z.queries) continue;
         const int64_t at = ((b * z.queries + t) * z.heads + n) * z.e;
         d[t] = row_sum<float>(z.e, [&](int64_t j, int64_t count) {
-          return load_n(y + at + j, count, 0.f) * load_n(dy + at + j, count, 0.f);
+          return load_wide(y + at + j, count) * load_wide(dy + at + j, count);
         });
         const float* two = stats + ((b * z.heads + n) * z.queries + t) * 2;
         d[padded + t] = two[0];
@@ -637,17 +655,18 @@ struct AttentionGrad {
     for (int64_t s = s0; s < s1; s += z.block) {
       const int64_t ns = least(z.block, s1 - s);
       z.copy_rows(w.k, z.h, z.key(c, b, kv, s), z.key_heads * z.h, ns, z.h);
-      z.copy_rows(w.v, z.e, z.value(c, b, kv, s), z.key_heads * z.e, ns, z.e);
+      if (z.pairs) z.pack_left(w.left, z.key(c, b, kv, s), z.key_heads * z.h, ns, z.h);
+      z.pack_left(w.v, z.value(c, b, kv, s), z.key_heads * z.e, ns, z.e);
       memset(w.dk, 0, size_t(ns * hp) * sizeof(float));
       memset(w.dv, 0, size_t(ns * ep) * sizeof(float));
       for (int64_t i = 0; i < z.group; ++i) {
         for (int64_t g = 0; g < z.groups; ++g) group(c, w, b, kv, i, g, s, ns);
       }
-      float* dk = static_cast<float*>(c.outputs[1]) + ((b * z.keys + s) * z.key_heads + kv) * z.h;
-      float* dv = static_cast<float*>(c.outputs[2]) + ((b * z.keys + s) * z.key_heads + kv) * z.e;
+      S* dk = static_cast<S*>(c.outputs[1]) + ((b * z.keys + s) * z.key_heads + kv) * z.h;
+      S* dv = static_cast<S*>(c.outputs[2]) + ((b * z.keys + s) * z.key_heads + kv) * z.e;
       for (int64_t j = 0; j < ns; ++j) {
-        memcpy(dk + j * z.key_heads * z.h, w.dk + j * hp, size_t(z.h) * sizeof(float));
-        memcpy(dv + j * z.key_heads * z.e, w.dv + j * ep, size_t(z.e) * sizeof(float));
+        narrow_row(w.dk + j * hp, dk + j * z.key_heads * z.h, z.h);
+        narrow_row(w.dv + j * ep, dv + j * z.key_heads * z.e, z.e);
       }
     }
   }
@@ -658,12 +677,12 @@ struct AttentionGrad {
     const int64_t count = least(z.width, z.queries - q0), tiles = ceil_of(count, z.tile);
     const float *d = w.d + head * padded * 3 + q0, *m = d + padded, *inverse = m + padded;
     Span spans[kBlock / kLane + 2];
-    bool any = false;
+    bool any = false, blinds[kBlock / kLane + 2];
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t q = i * z.tile;
       const Tile4 t{b, n, q0 + q, least(z.tile, count - q), s0, ns};
       spans[i] = z.span(c, t);
-      bool blind = false;
+      bool& blind = blinds[i] = false;
       for (int64_t k = q; k < q + t.nq; ++k) blind |= m[k] <= kMasked;
       if (blind && !(spans[i].lo == 0 && spans[i].hi == ns && spans[i].all))
         spans[i] = {0, ns, false};
@@ -672,14 +691,13 @@ struct AttentionGrad {
     if (!any) return;
     if (*w.packed != head * z.groups + g) {
       *w.packed = head * z.groups + g;
-      const float* q = z.query(c, b, n, q0);
-      const float* dy = static_cast<const float*>(c.inputs[at_y + 2]) +
-                        ((b * z.queries + q0) * z.heads + n) * z.e;
+      const S* q = z.query(c, b, n, q0);
+      const S* dy =
+          static_cast<const S*>(c.inputs[at_y + 2]) + ((b * z.queries + q0) * z.heads + n) * z.e;
       z.copy_rows(w.q, hp, q, z.heads * z.h, count, z.h);
       z.copy_rows(w.dy, ep, dy, z.heads * z.e, count, z.e);
-      z.transpose_rows(w.qt, z.width, q, z.heads * z.h, count, z.h, w.rows);
-      for (int64_t i = 0; i < z.h * z.width; i += kLane) store(w.qt + i, load(w.qt + i) * z.scale);
-      z.transpose_rows(w.dyt, z.width, dy, z.heads * z.e, count, z.e, w.rows);
+      z.pack_queries(w.qt, q, count, w.rows);
+      z.pack_right(w.dyt, dy, z.heads * z.e, count, z.e, w.rows);
       memset(w.q + count * hp, 0, size_t((z.width - count) * hp) * sizeof(float));
       memset(w.dy + count * ep, 0, size_t((z.width - count) * ep) * sizeof(float));
     }
@@ -696,11 +714,26 @@ struct AttentionGrad {
       }
       if (r.lo == r.hi) continue;
       const int64_t rows = r.hi - r.lo, at = r.lo * ld + q;
-      multiply({w.k + r.lo * z.h, z.h, 1, w.qt + q, ld, w.p + at, ld, z.h, false}, rows, z.tile);
+      z.scores(w.left, w.qt, q, r, w.p + q, ld);
       z.add_extras(c, t, r, w.p + q, ld, w.extra, w.rows);
-      multiply({w.v + r.lo * z.e, z.e, 1, w.dyt + q, ld, w.ds + at, ld, z.e, false}, rows, z.tile);
+      z.dots(w.v, w.dyt, z.e, q, r, w.ds + q, ld);
       for (int64_t k = q; k < q + z.tile; k += kLane) {
         const Vec<float> mk = load(m + k), lk = load(inverse + k), dk = load(d + k);
+        if (kOwnSums && z.blocks == 1 && !blinds[i]) {
+          Vec<float> sum{};
+          for (int64_t j = r.lo; j < r.hi; ++j) {
+            float* pp = w.p + j * ld + k;
+            const Vec<float> p = exp_of_negative(load(pp) - mk) * lk;
+            store(pp, p);
+            sum += p * load(w.ds + j * ld + k);
+          }
+          for (int64_t j = r.lo; j < r.hi; ++j) {
+            float* pd = w.ds + j * ld + k;
+            const Vec<float> p = load(w.p + j * ld + k);  // 0 where masked
+            store(pd, p == 0.f ? Vec<float>{} : p * (load(pd) - sum) * z.scale);
+          }
+          continue;
+        }
         for (int64_t j = r.lo; j < r.hi; ++j) {
           float *pp = w.p + j * ld + k, *pd = w.ds + j * ld + k;
           const Vec<float> s = load(pp), p = exp_of_negative(s - mk) * lk;
@@ -708,7 +741,8 @@ struct AttentionGrad {
           store(pd, s == kMasked ? Vec<float>{} : p * (load(pd) - dk) * z.scale);
         }
       }
-      multiply({w.k + r.lo * z.h, 1, z.h, w.ds + at, ld, dqt + q, ld, rows, true}, z.h, z.tile);
+      multiply<float>({w.k + r.lo * z.h, 1, z.h, w.ds + at, ld, dqt + q, ld, rows, true}, z.h,
+                      z.tile);
     }
     const int64_t height = panel_rows(ns);
     for (int64_t j = 0; j < ns; j += height) {
@@ -722,11 +756,18 @@ struct AttentionGrad {
       }
       if (first >= last) continue;
       const int64_t q = first * z.tile, k = last * z.tile - q, at = j * z.width + q;
-      multiply({w.p + at, z.width, 1, w.dy + q * ep, ep, w.dv + j * ep, ep, k, true}, rows, ep);
-      multiply({w.ds + at, z.width, 1, w.q + q * hp, hp, w.dk + j * hp, hp, k, true}, rows, hp);
+      multiply<float>({w.p + at, z.width, 1, w.dy + q * ep, ep, w.dv + j * ep, ep, k, true}, rows,
+                      ep);
+      multiply<float>({w.ds + at, z.width, 1, w.q + q * hp, hp, w.dk + j * hp, hp, k, true}, rows,
+                      hp);
     }
   }
 };
-HB_CPU_KERNEL(attention_grad, AttentionGrad, kF32)
+typedef AttentionGrad<float> AttentionGradF32;
+typedef AttentionGrad<f16> AttentionGradF16;
+typedef AttentionGrad<bf16> AttentionGradBF16;
+HB_CPU_KERNEL(attention_grad, AttentionGradF32, kF32)
+HB_CPU_KERNEL(attention_grad, AttentionGradF16, kF16)
+HB_CPU_KERNEL(attention_grad, AttentionGradBF16, kBF16)
 
 HB_KERNELS_END

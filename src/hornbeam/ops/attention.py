@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hornbeam import backend
-from hornbeam.backend import devices
 from hornbeam.backend.registry import Spec, op
 from hornbeam.ops import creation, joining, shapes
 from hornbeam.ops._common import unbroadcast
@@ -52,19 +51,22 @@ def _weighted(weights, value):
     return OPS["einsum"]("bnts,bsnh->btnh", weights, _spread(value, weights.shape[1]))
 
 
-def _wide(dtype):
-    """In which sums of the dtype are kept."""
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
+def _widened(*tensors):
+    """Tensors of 16 bits in float32, as the kernels compute."""
+    half = ("float16", "bfloat16")
+    return [backend.cast(x, "float32") if x is not None and x.dtype in half else x for x in tensors]
 
 
 @op(inputs=("query", "key", "value", "bias", "mask"), kernel="attention")
 def _attention(query, key, value, bias=None, mask=None, scale=1.0, causal=False):
     """(y, the largest score of each query and 1 / sum(e^(score - largest)), last axis 2)."""
+    dtype = query.dtype
+    query, key, value, bias = _widened(query, key, value, bias)
     scores, _ = _scores(query, key, bias, mask, scale, causal)
     largest = OPS["max"](scores, axis=-1, keepdims=True)
     total = OPS["sum"](OPS["exp"](scores - largest), axis=-1, keepdims=True)
     stats = joining.concatenate([largest, 1 / total], axis=-1)
-    return _weighted(_softmax(scores), value), backend.cast(stats, _wide(scores.dtype))
+    return backend.cast(_weighted(_softmax(scores), value), dtype), stats
 
 
 @op(
@@ -73,6 +75,8 @@ def _attention(query, key, value, bias=None, mask=None, scale=1.0, causal=False)
 )
 def _attention_grad(query, key, value, bias, mask, y, stats, dy, scale, causal):
     # Of the operands alone, not of y and stats, which depend on them: so it can be differentiated.
+    dtype = query.dtype
+    query, key, value, bias, dy = _widened(query, key, value, bias, dy)
     scores, keep = _scores(query, key, bias, mask, scale, causal)
     heads = query.shape[2]
     p = _softmax(scores)
@@ -80,7 +84,8 @@ def _attention_grad(query, key, value, bias, mask, y, stats, dy, scale, causal):
     dquery = OPS["einsum"]("bnts,bsnh->btnh", ds, _spread(key, heads))
     dkey = OPS["einsum"]("bnts,btnh->bsnh", ds, query)
     dvalue = OPS["einsum"]("bnts,btnh->bsnh", p, dy)
-    return dquery, _gather(dkey, key.shape[2]), _gather(dvalue, key.shape[2])
+    dx = dquery, _gather(dkey, key.shape[2]), _gather(dvalue, key.shape[2])
+    return tuple(backend.cast(x, dtype) for x in dx)
 
 
 def _score_gradient(p, keep, value, dy):
@@ -101,8 +106,10 @@ def _(op, dy, _dstats):
     if bias is not None:
         dbias = None
         if op.needs[3]:
-            scores, keep = _scores(query, key, bias, mask, scale, causal)
+            query, key, value, wide, dy = _widened(query, key, value, bias, dy)
+            scores, keep = _scores(query, key, wide, mask, scale, causal)
             dbias = unbroadcast(_score_gradient(_softmax(scores), keep, value, dy), bias.shape)
+            dbias = backend.cast(dbias, bias.dtype)
         out.append(dbias)
     return out if mask is None else [*out, None]
 
@@ -125,9 +132,8 @@ def dot_product_attention(
 ):
     """softmax(query key^T * scale + bias) value, per head.
 
-    Vaswani et al., "Attention is all you need", 2017, equation 1. In float32 (and
-    float16 and bfloat16, by way of it) the scores are computed in tiles and never stored as a
-    whole.
+    Vaswani et al., "Attention is all you need", 2017, equation 1. In float32, float16 and
+    bfloat16 the scores are computed in tiles, in float32, and never stored as a whole.
 
     Args:
         query: (batch, T, heads, features). key, value: (batch, S, key heads, features), where the
@@ -158,17 +164,12 @@ def dot_product_attention(
     if mask is not None:
         mask = _of_rank_4(backend.cast(backend.convert_to_tensor(mask), "bool"))
     operands = [query, key, value] + ([] if bias is None else [bias])
-    wide = _wide(query.dtype)
-    computed = query.dtype if devices.current_device().startswith("cuda") else wide
     if (
         attn_logits_soft_cap is None
         and isinstance(scale, (int, float))
         and all(x.dtype == query.dtype and 0 not in x.shape for x in operands)
-        and _attention.node_op.has_kernel([Spec((), wide)])
+        and _attention.node_op.has_kernel([Spec((), query.dtype)])
     ):
-        q, k, v = (backend.cast(x, computed) for x in (query, key, value))
-        bias = None if bias is None else backend.cast(bias, computed)
-        y, _ = _attention(q, k, v, bias, mask, float(scale), bool(is_causal))
-        return backend.cast(y, query.dtype)
+        return _attention(query, key, value, bias, mask, float(scale), bool(is_causal))[0]
     scores, _ = _scores(query, key, bias, mask, scale, is_causal, attn_logits_soft_cap)
     return _weighted(_softmax(scores), value)
