@@ -32,6 +32,9 @@
 // transcendental functions per unit; W is read from L2 once per step and task, which is why a task
 // has up to kTaskRows rows.
 //
+// float16 and bfloat16: states and gates are stored so and computed in float, gradients of states
+// stay float from step to step, and where pairs of bfloat16 are fast, the products are of pairs.
+//
 // Measured on one Zen 5 core, float32, AVX-512, batch 32 (share of the rate of the register kernel,
 // counting the product only; without the functions a forward step would reach 82 and 80 %):
 //   LSTM, 128 units   forward 71 %   backward 70 %
@@ -39,7 +42,7 @@
 #pragma once
 #include <string.h>
 
-#include "ops/gemm.h"
+#include "ops/gemm_pairs.h"
 #include "ops/recurrent_functions.h"
 #include "ops/rowwise.h"
 
@@ -49,6 +52,11 @@ namespace {
 constexpr int64_t kTaskRows = 48;     // most rows of a task: their tile stays in L1
 constexpr int64_t kLeastRows = 8;     // fewer would be slower than reading W
 constexpr double kSerialFlops = 4e5;  // less than this does not wake other threads
+
+template <class A, class B>
+constexpr bool kSameType = false;
+template <class A>
+constexpr bool kSameType<A, A> = true;
 
 template <class T>
 HB_INLINE Vec<T> apply(Function f, Vec<T> x) {
@@ -129,10 +137,14 @@ int64_t tile_rows(int64_t rows) {
   return best;
 }
 
-// Shapes, scratch and the products of one of the kernels. The weights are `panels` packed panels
-// [k][NR] of up to NR columns.
-template <class T>
+// Shapes, scratch and the products of one of the kernels, of sequences stored as S. The weights are
+// `panels` packed panels [k][NR] of up to NR columns.
+template <class S>
 struct Recurrent {
+  typedef Compute<S> T;
+  // Whether products may be made of pairs along k; counts of packed elements are in pairs then.
+  static constexpr bool kPairs = HB_VEC_BYTES == 64 && kSameType<S, bf16>;
+  static constexpr bool kRounds = sizeof(S) != sizeof(T);
   static constexpr int64_t kNr = kTileCols<T>;
   int64_t steps, batch, units, gates, k;
   bool reverse;
@@ -142,10 +154,13 @@ struct Recurrent {
   int64_t kc;                     // k of one pass: a panel [kc][NR] stays in L1
   int64_t tile_elems;             // of a tile of packed rows
   int64_t packed, a_elems, z_elems;
+  int64_t carries;  // gradients of states that are not rounded meanwhile: where in scratch
+  bool pairs;
   int mask_at = -1, drop_at = -1;  // which inputs, or -1
   bool serial, scattered;          // scattered: a step is many rows of large tensors
   Function of_gate, of_state;
   TileKernel<T> kernel[2];
+  TileKernel<Pair> pair_kernel[2];
 
   // `states`: [time, batch, units] or [batch, time, units]. `optional`: the first input that may be
   // `drop` or the mask. `backward`: W is read as W^T, and the sum runs over the gates.
@@ -169,21 +184,39 @@ struct Recurrent {
     rows = ceil_div(rows, max64(1, ceil_div(rows, kTaskRows)));
     tasks = batch ? ceil_div(batch, rows) : 0;
     mr = tile_rows<T>(rows);
-    kc = k ? ceil_div(k, ceil_div(k, kMaxKc)) : 1;
+    pairs = kPairs && has_bf16_pairs() && units % 2 == 0;
+    const int64_t terms = packed_terms(k);
+    kc = terms ? ceil_div(terms, ceil_div(terms, kMaxKc)) : 1;
     serial =
         2.0 * double(steps) * double(batch) * double(units) * double(units * gates) < kSerialFlops;
     scattered =
         rows >= kLeastRows && num_elements(states) * gates > int64_t(l2_bytes() / sizeof(T));
     p.single_thread = serial || tasks <= 1;
-    packed = panels * k * kNr;
-    tile_elems = round_up(mr * k + kLanes<T>, 64);  // pack_rows stores whole vectors
+    packed = panels * terms * kNr;
+    tile_elems = round_up(mr * terms + kLanes<T>, 64);  // pack_rows stores whole vectors
     a_elems = ceil_div(rows, mr) * tile_elems;
     const int64_t wide = backward ? kNr : max64(gates * kNr, drop_at >= 0 ? units : 0);
     z_elems = round_up(rows * wide, 64);
-    kernel[0] = find_tile_kernel(T(), int(mr), 1);
-    kernel[1] = find_tile_kernel(T(), int(mr), kTileVecs);
-    p.scratch_bytes =
-        size_t(round_up(packed, 64) + num_threads() * (2 * a_elems + z_elems)) * sizeof(T);
+    for (int full = 0; full < 2; ++full) {
+      const int vecs = full ? kTileVecs : 1;
+      kernel[full] = find_tile_kernel(T(), int(mr), vecs);
+      if constexpr (kPairs) pair_kernel[full] = find_tile_kernel(Pair(0), int(mr), vecs);
+    }
+    carries = round_up(packed, 64) + num_threads() * (2 * a_elems + z_elems);
+    p.scratch_bytes = size_t(carries + (kRounds && backward ? 2 * carry_elems() : 0)) * sizeof(T);
+  }
+  HB_INLINE int64_t packed_terms(int64_t count) const { return pairs ? count / 2 : count; }
+  int64_t carry_elems() const { return round_up(batch * units, 64); }
+
+  // The gradient of a state (0 or 1), zero at first, which goes to an output at last.
+  T* carry(const Call& c, int output, int which) const {
+    T* p = static_cast<T*>(c.outputs[output]);
+    if (kRounds) p = static_cast<T*>(c.scratch) + carries + which * carry_elems();
+    memset(p, 0, size_t(batch * units) * sizeof(T));
+    return p;
+  }
+  void store_carry(const Call& c, int output, const T* p) const {
+    if constexpr (kRounds) narrow_row(p, static_cast<S*>(c.outputs[output]), batch * units);
   }
 
   // Calls f with the functions of this kernel.
@@ -200,7 +233,7 @@ struct Recurrent {
     return (reverse ? steps - 1 - s : s) * step_rows + r * batch_rows;
   }
   // The row of states that step s starts from.
-  HB_INLINE const T* before(const T* first, const T* all, int64_t s, int64_t r) const {
+  HB_INLINE const S* before(const S* first, const S* all, int64_t s, int64_t r) const {
     return s ? all + row_of(s - 1, r) * units : first + r * units;
   }
 
@@ -212,8 +245,8 @@ struct Recurrent {
   Held held(const Call& c) const {
     return {mask_at < 0 ? nullptr : static_cast<const uint8_t*>(c.inputs[mask_at])};
   }
-  const T* drop(const Call& c) const {
-    return drop_at < 0 ? nullptr : static_cast<const T*>(c.inputs[drop_at]);
+  const S* drop(const Call& c) const {
+    return drop_at < 0 ? nullptr : static_cast<const S*>(c.inputs[drop_at]);
   }
 
   template <class F>
@@ -234,12 +267,19 @@ struct Recurrent {
 
   // Packs W, then runs f(task) for all tasks; `s`: the scratch.
   template <class F>
-  void run(const T* w, bool backward, T* s, const F& f) const {
-    const PackMatrix<T, T> pack{w, gates * units, backward};
+  void run(const S* w, bool backward, T* s, const F& f) const {
     for_tasks(panels, [&](int64_t panel, int) {
       const int64_t u = (backward ? panel : panel / gates) * kNr;
       const int64_t column = u + (backward ? 0 : panel % gates * units);
-      pack.pack(s + panel * k * kNr, int(kNr), column, int(min64(kNr, units - u)), 0, k);
+      const int n = int(min64(kNr, units - u));
+      const int64_t terms = packed_terms(k), ld = gates * units;
+      T* to = s + panel * terms * kNr;
+      if constexpr (kPairs) {
+        if (pairs)
+          return PackMatrixPairs<S>{w, ld, backward, k}.pack(reinterpret_cast<Pair*>(to), int(kNr),
+                                                             column, n, 0, terms);
+      }
+      PackMatrix<T, S>{w, ld, backward}.pack(to, int(kNr), column, n, 0, k);
     });
     for_tasks(tasks, [&](int64_t i, int worker) {
       Task t;
@@ -265,37 +305,47 @@ struct Recurrent {
   template <class Row>
   HB_INLINE void pack_tile_of(const Task& t, T* a, int64_t i, const Row& row, int64_t k,
                               int64_t count) const {
-    const int n = int(min64(mr, t.m - i));
-    const T* from[kMaxRows];
-    for (int r = 0; r < n; ++r) from[r] = row(i + r);
-    T* to = a + i / mr * tile_elems + k * mr;
-    if (n < mr || count % kLanes<T> || !pack_few(to, from, n, count))
-      pack_rows<T, T>(to, int(mr), from, n, count, count);
+    if constexpr (kPairs)
+      if (pairs) return pack_tile_as<Pair>(t, reinterpret_cast<Pair*>(a), i, row, k / 2, count / 2);
+    pack_tile_as<T>(t, a, i, row, k, count);
   }
+  template <class E, class Row>
+  HB_INLINE void pack_tile_as(const Task& t, E* a, int64_t i, const Row& row, int64_t k,
+                              int64_t count) const {
+    typedef Stored<E, Elem<decltype(remove_const(row(i)))>> From;
+    const int n = int(min64(mr, t.m - i));
+    const From* from[kMaxRows];
+    for (int r = 0; r < n; ++r) from[r] = reinterpret_cast<const From*>(row(i + r));
+    E* to = a + i / mr * tile_elems + k * mr;
+    if (n < mr || count % kLanes<E> || !pack_few(to, from, n, count))
+      pack_rows<E, From>(to, int(mr), from, n, count, count);
+  }
+  template <class F>
+  static F* remove_const(const F* p);
   // As pack_rows, but log2(n) shuffles of vectors that are stored whole, where n <= most is a power
   // of two.
-  template <int kMost = kLanes<T> / 2>
-  static bool pack_few(T* to, const T* const* rows, int n, int64_t count) {
+  template <int kMost = kLanes<T> / 2, class E, class From>
+  static bool pack_few(E* to, const From* const* rows, int n, int64_t count) {
     if constexpr (kMost > 1)
       if (n < kMost) return pack_few<kMost / 2>(to, rows, n, count);
     if (n != kMost) return false;
-    for (int64_t j = 0; j < count; j += kLanes<T>) {
-      Vec<T> v[kMost];
+    for (int64_t j = 0; j < count; j += kLanes<E>) {
+      Vec<E> v[kMost];
 #pragma GCC unroll 8
-      for (int i = 0; i < kMost; ++i) v[i] = load(rows[i] + j);
+      for (int i = 0; i < kMost; ++i) v[i] = load_as<E>(rows[i] + j);
       transpose(v);
 #pragma GCC unroll 8
-      for (int i = 0; i < kMost; ++i) store(to + j * kMost + i * kLanes<T>, v[i]);
+      for (int i = 0; i < kMost; ++i) store(to + j * kMost + i * kLanes<E>, v[i]);
     }
     return true;
   }
 
   // Sequences that a step reads or writes: data[i] + row * width[i] is the first unit.
   struct Sequences {
-    const T* data[12];
+    const S* data[12];
     int64_t width[12];
     int count = 0;
-    void add(const T* p, int64_t row_width, int64_t parts = 1, int64_t part_width = 0) {
+    void add(const S* p, int64_t row_width, int64_t parts = 1, int64_t part_width = 0) {
       for (int64_t i = 0; p && i < parts; ++i, ++count)
         data[count] = p + i * part_width, width[count] = row_width;
     }
@@ -313,7 +363,7 @@ struct Recurrent {
     HB_INLINE void operator()() {
       for (int64_t left = each; left > 0 && stream < from.count;) {
         const int64_t n = min64(left, rows - r), step = stride * from.width[stream];
-        const T* p = from.data[stream] + (row + r * stride) * from.width[stream] + u;
+        const S* p = from.data[stream] + (row + r * stride) * from.width[stream] + u;
         for (int64_t i = 0; i < n; ++i, p += step) {
           __builtin_prefetch(p, 0, 2);
           __builtin_prefetch(p + last, 0, 2);
@@ -348,16 +398,29 @@ struct Recurrent {
   template <class Between>
   HB_INLINE void multiply(const Task& t, int64_t panel, int64_t n, T* c, int64_t ld, bool add,
                           int64_t from, int64_t count, Between&& between) const {
+    if constexpr (kPairs)
+      if (pairs)
+        return multiply_as<Pair>(t, pair_kernel, panel, n, c, ld, add, from, count, between);
+    multiply_as<T>(t, kernel, panel, n, c, ld, add, from, count, between);
+  }
+  template <class E, class Between>
+  HB_INLINE void multiply_as(const Task& t, const TileKernel<E> (&kernels)[2], int64_t panel,
+                             int64_t n, T* c, int64_t ld, bool add, int64_t from, int64_t count,
+                             Between&& between) const {
+    const E* w =
+        reinterpret_cast<const E*>(t.w) + (panel * packed_terms(k) + packed_terms(from)) * kNr;
+    const E* a = reinterpret_cast<const E*>(t.a);
     int64_t offset[kMaxRows];
     for (int64_t r = 0; r < mr; ++r) offset[r] = r * ld;
-    Tile<T> tile{};
+    Tile<E> tile{};
     tile.ldb = kNr, tile.row = offset, tile.n = int(n);
-    const TileKernel<T> f = kernel[n > kLanes<T>];
-    for (int64_t k0 = 0; k0 < count; k0 += kc) {
-      tile.kc = min64(kc, count - k0), tile.add = add || k0 > 0;
-      tile.b = t.w + (panel * k + from + k0) * kNr;
+    const TileKernel<E> f = kernels[n > kLanes<T>];
+    const int64_t terms = packed_terms(count);
+    for (int64_t k0 = 0; k0 < terms; k0 += kc) {
+      tile.kc = min64(kc, terms - k0), tile.add = add || k0 > 0;
+      tile.b = w + k0 * kNr;
       for (int64_t i = 0; i < t.m; i += mr) {
-        tile.a = t.a + i / mr * tile_elems + k0 * mr;
+        tile.a = a + i / mr * tile_elems + k0 * mr;
         tile.c = c + i * ld, tile.m = int(min64(mr, t.m - i));
         between();
         f(tile);
@@ -373,26 +436,26 @@ struct Recurrent {
   };
 
   // Packs the states that step s starts from, with dropout.
-  void pack_states(const Task& t, const T* first, const T* hs, const T* drop, int64_t s) const {
+  void pack_states(const Task& t, const S* first, const S* hs, const S* drop, int64_t s) const {
     if (!drop) return pack_rows_of(t, [&](int64_t r) { return before(first, hs, s, t.row + r); });
     for (int64_t r = 0; r < t.m; ++r) {
-      const T *from = before(first, hs, s, t.row + r), *d = drop + (t.row + r) * units;
+      const S *from = before(first, hs, s, t.row + r), *d = drop + (t.row + r) * units;
       T* to = t.z + r * units;
-      for (int64_t u = 0; u < units; ++u) to[u] = from[u] * d[u];
+      for (int64_t u = 0; u < units; ++u) to[u] = widen(from[u]) * widen(d[u]);
     }
     pack_rows_of(t, [&](int64_t r) { return t.z + r * units; });
   }
 
   // Calls of the register kernel in a product of `count` terms of k.
   int64_t calls(const Task& t, int64_t count) const {
-    return ceil_div(t.m, mr) * ceil_div(count, kc);
+    return ceil_div(t.m, mr) * ceil_div(packed_terms(count), kc);
   }
 
   // The forward pass: at every step, f(at, z), then h(at, z) for vectors of units, where
   // z[gate * NR] is h W at first and z[0] the new h at last. Two loops: what h computes waits for
   // all of f, and a processor looks ahead over a few iterations only. `ahead`: what f and h use.
   template <class F, class H>
-  void each_gate(const T* w, const T* first, const T* hs, const T* drop, void* scratch,
+  void each_gate(const S* w, const S* first, const S* hs, const S* drop, void* scratch,
                  const Sequences& ahead, const F& f, const H& h) const {
     run(w, false, static_cast<T*>(scratch), [&](const Task& task) {
       Task t = task;
@@ -407,22 +470,26 @@ struct Recurrent {
             multiply(t, b * gates + g, n, t.z + g * kNr, ld, false, 0, k, next);
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
-            each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              f(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
-            });
+            each_vector<T>(
+                n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+                  f(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
+                });
           }
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
-            each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-              h(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
-            });
+            each_vector<T>(
+                n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+                  h(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
+                });
           }
           if (s + 1 == steps) continue;
           if (drop)
             for (int64_t r = 0; r < t.m; ++r)
-              for (int64_t i = 0; i < n; ++i) t.z[r * ld + i] *= drop[(t.row + r) * units + u + i];
+              for (int64_t i = 0; i < n; ++i)
+                t.z[r * ld + i] *= widen(drop[(t.row + r) * units + u + i]);
           for (int64_t i = 0; i < t.m; i += mr)  // while the states are in L1
-            pack_tile_of(t, t.next, i, [&](int64_t r) { return t.z + r * ld; }, u, n);
+            pack_tile_of(
+                t, t.next, i, [&](int64_t r) { return t.z + r * ld; }, u, n);
         }
         T* packed_before = t.a;
         t.a = t.next, t.next = packed_before;
@@ -432,32 +499,34 @@ struct Recurrent {
 
   // dh of a block of units += the packed rows times W^T (times drop); the sum as in `multiply`.
   template <class Between>
-  HB_INLINE void add_product(const Task& t, int64_t b, T* dh, const T* drop, int64_t from,
+  HB_INLINE void add_product(const Task& t, int64_t b, T* dh, const S* drop, int64_t from,
                              int64_t count, Between&& between) const {
     const int64_t n = min64(kNr, units - b * kNr), at = t.row * units + b * kNr;
     if (!drop) return multiply(t, b, n, dh + at, units, true, from, count, between);
     multiply(t, b, n, t.z, kNr, false, from, count, between);
     for (int64_t r = 0; r < t.m; ++r)
       for (int64_t u = 0; u < n; ++u)
-        dh[at + r * units + u] += t.z[r * kNr + u] * drop[at + r * units + u];
+        dh[at + r * units + u] += t.z[r * kNr + u] * widen(drop[at + r * units + u]);
   }
 
   // The backward pass: at every step from the last, f(at) for vectors of units writes dz into `dz`
   // and the part of dh that does not pass through W into `dh`; then dh += dz W^T. `ahead`: what f
   // uses.
   template <class F>
-  void each_step_back(const T* w, const T* dz, T* dh, const T* drop, void* scratch,
+  void each_step_back(const S* w, const S* dz, T* dh, const S* drop, void* scratch,
                       const Sequences& ahead, const F& f) const {
     run(w, true, static_cast<T*>(scratch), [&](const Task& t) {
       for (int64_t s = steps - 1; s >= 0; --s) {
         for (int64_t i = 0; i < t.m; i += mr) {
           for (int64_t r = t.row + i; r < t.row + min64(i + mr, t.m); ++r) {
             const int64_t row = row_of(s, r);
-            each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
-              f(At{s, r, row, u, count});
-            });
+            each_vector<T>(
+                units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
+                  f(At{s, r, row, u, count});
+                });
           }
-          pack_tile_of(t, t.a, i, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; }, 0, k);
+          pack_tile_of(
+              t, t.a, i, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; }, 0, k);
         }
         for (int64_t b = 0; b < blocks; ++b)
           add_product(t, b, dh, drop, 0, k, fetch(t, ahead, s - 1, b, calls(t, k)));

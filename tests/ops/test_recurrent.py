@@ -169,18 +169,55 @@ def test_kernels_compute_the_compositions(dtype, tolerance, masked, kind, output
         np.testing.assert_allclose(x, exact, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(
+ALL = pytest.mark.parametrize(
     "kind", [LSTM, GRU, SIMPLE, GRU_BEFORE], ids=["lstm", "gru", "simple", "gru_before"]
 )
-def test_rows_do_not_depend_on_the_batch(kind):
+
+
+@pytest.mark.parametrize("size", [(3, 2, 1), (3, 33, 40), (5, 100, 24), (2, 9, 130), (4, 20, 33)])
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype,unit", [("bfloat16", 2.0**-8), ("float16", 2.0**-11)])
+@ALL
+def test_kernels_in_16_bits(kind, dtype, unit, masked, dropped, size):
+    # A few roundings of what is stored, none of sums: units with and without pairs.
+    sequence, _, gates = kind
+    half = [ops.cast(0.3 * x, dtype) for x in arguments(gates, *size, dtype="float32")]
+    assert sequence.node_op.has_kernel([backend.Spec((), dtype)])
+    mask, drop = (some_mask(half) if masked else None), None
+    if dropped:
+        keep = np.random.default_rng(5).random(size[1:]) < 0.7
+        drop = ops.convert_to_tensor((keep * 1.25).astype("float32"))
+
+    def run(function, xs, dtype):
+        def call(*xs):
+            scale = None if drop is None else ops.cast(drop, dtype)
+            h = backend.tree.flatten(function(*xs, mask=mask, drop=scale))[0]
+            return ops.cast(h, "float64")
+
+        return value_and_gradients(call, xs, (0,))
+
+    mine = run(sequence, half, dtype)
+    exact = run(sequence.function, [ops.cast(x, "float64") for x in half], "float64")
+    for x, e in zip(mine[1:], exact[1:], strict=True):
+        assert x.dtype == dtype
+        error = ops.cast(x, "float64").numpy() - e.numpy()
+        assert np.sqrt((error**2).mean()) <= 10 * unit * np.sqrt((e.numpy() ** 2).mean())
+        assert abs(error).max() <= 15 * unit * abs(e.numpy()).max()
+    assert abs(float(mine[0]) - float(exact[0])) < unit * size[0] * size[1] * size[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@ALL
+def test_rows_do_not_depend_on_the_batch(kind, dtype):
     # A row has the same bits whichever rows share its task: what makes threads invisible.
-    xs = arguments(kind[2], 4, 50, 24, dtype="float32")
+    xs = [ops.cast(x, dtype) for x in arguments(kind[2], 4, 50, 24, dtype="float32")]
     batched = 3 if kind is LSTM else 2  # inputs before the weights
-    whole = [x.numpy() for x in backend.tree.flatten(kind[0](*xs))]
+    whole = [ops.cast(x, "float32") for x in backend.tree.flatten(kind[0](*xs))]
     for first, last in [(0, 1), (3, 20), (20, 50)]:
         part = [xs[0][:, first:last], *(x[first:last] for x in xs[1:batched]), *xs[batched:]]
         for mine, theirs in zip(backend.tree.flatten(kind[0](*part)), whole, strict=True):
-            np.testing.assert_array_equal(mine, theirs[:, first:last])
+            np.testing.assert_array_equal(ops.cast(mine, "float32"), theirs[:, first:last])
 
 
 @pytest.mark.parametrize("initial", [False, True])

@@ -17,6 +17,9 @@ What the ops share:
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 from hornbeam import backend
 from hornbeam.backend.registry import op
 
@@ -107,10 +110,32 @@ def _over_all_steps(x):
     return OPS["reshape"](x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
+def _by_float32(body):
+    """Decorator of a body: in 16 bits, on devices without a kernel for them, the op in float32."""
+
+    signature = inspect.signature(body)
+
+    @functools.wraps(body)
+    def run(*args, **arguments):
+        arguments = signature.bind(*args, **arguments).arguments
+        dtype = next(iter(arguments.values())).dtype
+        if dtype not in ("float16", "bfloat16"):
+            return body(**arguments)
+        wide = {
+            name: backend.cast(x, "float32") if getattr(x, "dtype", None) == dtype else x
+            for name, x in arguments.items()
+        }
+        ys = globals()[body.__name__](**wide)
+        return backend.tree.map_structure(lambda y: backend.cast(y, dtype), ys)
+
+    return run
+
+
 # ------------------------------------------------------------------ simple recurrence
 
 
 @op(inputs=("projected", "h", "kernel", "mask", "drop"))
+@_by_float32
 def simple_sequence(
     projected,
     h,
@@ -162,6 +187,7 @@ def _simple_backwards(s, hs, kernel, dhs):
 
 
 @op(inputs=("hs", "kernel", "dhs", "mask", "drop"), kernel="simple_sequence_grad")
+@_by_float32
 def _simple_sequence_grad(
     hs,
     kernel,
@@ -189,6 +215,7 @@ def _(op, dhs):
 
 
 @op(inputs=("projected", "h", "c", "kernel", "mask", "drop"))
+@_by_float32
 def lstm_sequence(
     projected,
     h,
@@ -266,6 +293,7 @@ def _lstm_backwards(s, gates, cs, c, kernel, dhs, dcs, dgates=None):
 @op(
     inputs=("gates", "cs", "c", "kernel", "dhs", "dcs", "mask", "drop"), kernel="lstm_sequence_grad"
 )
+@_by_float32
 def _lstm_sequence_grad(
     gates,
     cs,
@@ -301,6 +329,7 @@ def _(op, dhs, dcs, dgates):
 
 
 @op(inputs=("projected", "h", "kernel", "bias", "mask", "drop"))
+@_by_float32
 def gru_sequence(
     projected,
     h,
@@ -375,6 +404,7 @@ def _gru_backwards(s, parts, hs, h, kernel, dhs, dparts=None):
 
 
 @op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask", "drop"), kernel="gru_sequence_grad")
+@_by_float32
 def _gru_sequence_grad(
     parts,
     hs,
@@ -409,6 +439,7 @@ def _(op, dhs, dparts):
 
 
 @op(inputs=("projected", "h", "kernel", "mask", "drop"))
+@_by_float32
 def gru_before_sequence(
     projected,
     h,
@@ -487,6 +518,7 @@ def _gru_before_backwards(s, parts, hs, h, kernel, dhs, dparts=None):
 
 
 @op(inputs=("parts", "hs", "h", "kernel", "dhs", "mask", "drop"), kernel="gru_before_sequence_grad")
+@_by_float32
 def _gru_before_sequence_grad(
     parts,
     hs,
