@@ -6,7 +6,8 @@ After:  dx, l = softmax_crossentropy_both(x, t, dy); …
 Where dy does not depend on l, which it does not for means and weighted sums. What dy needs is moved
 before the loss, and so are metrics of the logits (`argmax`), which can then be written over.
 
-In mixed precision, logits of 16 bits are read, and their gradient written, as such:
+In mixed precision, logits of 16 bits are read, and their gradient written, as such (dense targets
+on the CPU only):
 
 Before: dx, l = sparse_softmax_crossentropy_both(cast(x), t, dy); d = cast(dx)
 After:  d, l = sparse_softmax_crossentropy_both(x, t, dy)
@@ -103,7 +104,8 @@ def _join(graph: Graph, loss: Node, gradient: Node, before: set[Node]) -> Graph:
 def _is_narrow(graph: Graph, loss: Node, gradient: Node) -> bool:
     """Whether the logits come from 16 bits, and their gradient goes there and nowhere else."""
     source, dx = loss.inputs[0].node, gradient.outputs[0]
-    if loss.op.name != "sparse_softmax_crossentropy" or dx.dtype != "float32":
+    dense = loss.op.name == "softmax_crossentropy"
+    if dx.dtype != "float32" or (dense and not (loss.device or "cpu").startswith("cpu")):
         return False
     if source.op.name != "cast" or source.inputs[0].dtype not in ("float16", "bfloat16"):
         return False

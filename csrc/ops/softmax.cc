@@ -46,14 +46,15 @@ HB_INLINE Vec<C> exp_below(Vec<C> x) {
 // Sum of e^(x - m); stored as well if y is not null.
 template <bool kStore, class C>
 HB_INLINE C exp_sum(const C* x, C m, C* y, int64_t n) {
-  return row_sum<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    Vec<C> e = exp_below<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
-    if (kStore) store_n(y + i, e, count);
-    if (count < kLanes<C>) {
-      for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
-    }
-    return e;
-  });
+  return row_sum<C>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        Vec<C> e = exp_below<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
+        if (kStore) store_n(y + i, e, count);
+        if (count < kLanes<C>) {
+          for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
+        }
+        return e;
+      });
 }
 template <class C>
 HB_INLINE C log_of(C x) {
@@ -61,8 +62,9 @@ HB_INLINE C log_of(C x) {
 }
 template <class C, class F>
 HB_INLINE void map_row(C* y, int64_t n, const F& f) {
-  each_vector<C>(n, [&](int64_t i, int64_t count)
-                        __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
+  each_vector<C>(
+      n, [&](int64_t i, int64_t count)
+             __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
 }
 
 struct Softmax : RowKernel<1, 1> {
@@ -122,34 +124,6 @@ struct LogSoftmaxGrad : RowKernel<2, 1> {
 };
 HB_CPU_KERNEL_IF(log_softmax_grad, LogSoftmaxGrad, kAllFloat, 3u, nullptr)
 
-// One number per row, of the logits' dtype.
-struct PerRow {
-  template <class C>
-  static HB_INLINE C get(DType dtype, const void* p, int64_t r) {
-    switch (dtype) {
-      case DType::F16:
-        return C(f16_to_f32(static_cast<const uint16_t*>(p)[r]));
-      case DType::BF16:
-        return C(bf16_to_f32(static_cast<const uint16_t*>(p)[r]));
-      default:
-        return static_cast<const C*>(p)[r];
-    }
-  }
-  template <class C>
-  static HB_INLINE void set(DType dtype, void* p, int64_t r, C x) {
-    switch (dtype) {
-      case DType::F16:
-        static_cast<uint16_t*>(p)[r] = f32_to_f16(float(x));
-        break;
-      case DType::BF16:
-        static_cast<uint16_t*>(p)[r] = f32_to_bf16(float(x));
-        break;
-      default:
-        static_cast<C*>(p)[r] = x;
-    }
-  }
-};
-
 // int32 labels in [0, n), checked before any use.
 static const int32_t* checked_labels(const void* data, int64_t rows, int64_t n) {
   const int32_t* labels = static_cast<const int32_t*>(data);
@@ -201,23 +175,28 @@ struct SparseSoftmaxCrossentropyGrad : RowKernel<1, 1> {
 };
 HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_grad, SparseSoftmaxCrossentropyGrad, kAllFloat)
 
-// inputs: logits, labels, dy [rows]; outputs: (softmax - one_hot) dy, loss [rows]. The loss has the
-// dtype of dy, which may be wider than the logits: float32.
+// The dtype of a loss and of its gradient, given that of the logits: the same, or float32.
+static DType loss_dtype(const Prepare& p) {
+  const DType logits = p.inputs[0].dtype, wide = p.inputs[2].dtype;
+  if (p.outputs[1].dtype != wide || !(wide == logits || (is_half(logits) && wide == DType::F32)))
+    fail("a loss and its gradient of the logits' dtype, or in float32");
+  return wide;
+}
+
+// inputs: logits, labels, dy [rows]; outputs: (softmax - one_hot) dy, loss [rows].
 struct SparseSoftmaxCrossentropyBoth : RowKernel<1, 1> {
-  DType wide;
+  DType loss;
   explicit SparseSoftmaxCrossentropyBoth(Prepare& p)
-      : RowKernel(p, p.inputs[0]), wide(p.inputs[2].dtype) {
+      : RowKernel(p, p.inputs[0]), loss(loss_dtype(p)) {
     expect_labels(p.inputs[1], rows);
-    if (p.outputs[1].dtype != wide || !(wide == dtype || (is_half(dtype) && wide == DType::F32)))
-      fail("a loss and its gradient of the logits' dtype, or in float32");
   }
   void run(const Call& c) const {
     const int32_t* labels = checked_labels(c.inputs[1], rows, n);
     each_row(c, {0}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
-      const C dy = PerRow::get<C>(wide, c.inputs[2], r);
+      const C dy = PerRow::get<C>(loss, c.inputs[2], r);
       const C m = row_max(in[0], n), asked = in[0][labels[r]] - m;
       const C s = exp_sum<true>(in[0], m, dx, n), scale = dy / s;
-      PerRow::set<C>(wide, c.outputs[1], r, log_of(s) - asked);
+      PerRow::set<C>(loss, c.outputs[1], r, log_of(s) - asked);
       map_row(dx, n, [&](int64_t i, int64_t count) { return load_n(dx + i, count, C(0)) * scale; });
       dx[labels[r]] -= dy;
     });
@@ -225,65 +204,77 @@ struct SparseSoftmaxCrossentropyBoth : RowKernel<1, 1> {
 };
 HB_CPU_KERNEL_INPLACE(sparse_softmax_crossentropy_both, SparseSoftmaxCrossentropyBoth, kAllFloat)
 
-// t (m + log s - x), where log s is s less m; nothing for a logit of -inf that is not asked for.
+// Of a row of logits and one of targets, m the largest logit: s = sum e^(x - m) (the terms go to e,
+// if kStore), sum t, and sum t (x - m), where a logit of -inf that is not asked for is nothing.
 template <class C>
-HB_INLINE Vec<C> cost_of(Vec<C> x, Vec<C> t, C m, C log_s) {
-  const Vec<C> cost = log_s - (x - m);
-  return t == C(0) ? t : t * cost;
+struct DenseSums {
+  C s, targets, asked;
+  HB_INLINE C loss() const { return log_of(s) * targets - asked; }
+};
+template <bool kStore, class C>
+HB_INLINE DenseSums<C> dense_sums(const C* x, const C* t, C m, C* e, int64_t n) {
+  Vec<C> targets{}, asked{};
+  const C s = row_sum<C>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        const Vec<C> w = load_n(t + i, count, C(0));
+        const Vec<C> below = load_n(x + i, count, Limits<C>::lowest()) - m;
+        Vec<C> y = exp_below<C>(below);
+        targets += w;
+        asked += w == C(0) ? w : w * below;
+        if (kStore) store_n(e + i, y, count);
+        if (count < kLanes<C>) {
+          for (int64_t k = count; k < kLanes<C>; ++k) y[k] = 0;
+        }
+        return y;
+      });
+  return {s, sum_lanes<C>(targets), sum_lanes<C>(asked)};
 }
+// Targets have the dtype of the logits, or float32.
+static void expect_targets(const Prepare& p) {
+  const DType logits = p.inputs[0].dtype, targets = p.inputs[1].dtype;
+  if (num_elements(p.inputs[1]) != num_elements(p.inputs[0]) ||
+      !(targets == logits || (is_half(logits) && targets == DType::F32)))
+    fail("targets of the logits' shape and dtype, or in float32");
+}
+
 // inputs: logits [rows, n], targets [rows, n]; output: loss [rows].
 struct SoftmaxCrossentropy : RowKernel<2, 0> {
-  explicit SoftmaxCrossentropy(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+  explicit SoftmaxCrossentropy(Prepare& p) : RowKernel(p, p.inputs[0]) { expect_targets(p); }
   void run(const Call& c) const {
     each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C*) {
-      const C *x = in[0], *t = in[1];
-      const C m = row_max(x, n), log_s = log_of(exp_sum<false, C>(x, m, nullptr, n));
-      const C loss = row_sum<C>(n, [&](int64_t i, int64_t count) {
-        return cost_of<C>(load_n(x + i, count, m), load_n(t + i, count, C(0)), m, log_s);
-      });
-      PerRow::set<C>(dtype, c.outputs[0], r, loss);
+      const C m = row_max(in[0], n);
+      PerRow::set<C>(dtype, c.outputs[0], r,
+                     dense_sums<false, C>(in[0], in[1], m, nullptr, n).loss());
     });
   }
 };
 HB_CPU_KERNEL(softmax_crossentropy, SoftmaxCrossentropy, kAllFloat)
 
-// inputs: logits, targets, dy [rows]; output: (softmax sum_j t[j] - t) dy.
-struct SoftmaxCrossentropyGrad : RowKernel<2, 1> {
-  explicit SoftmaxCrossentropyGrad(Prepare& p) : RowKernel(p, p.inputs[0]) {}
+// inputs: logits, targets, dy [rows]; outputs: (softmax sum_j t[j] - t) dy and, if kBoth, loss
+// [rows].
+template <bool kBoth>
+struct SoftmaxCrossentropySlope : RowKernel<2, 1> {
+  DType loss;
+  explicit SoftmaxCrossentropySlope(Prepare& p)
+      : RowKernel(p, p.inputs[0]), loss(kBoth ? loss_dtype(p) : dtype) {
+    expect_targets(p);
+  }
   void run(const Call& c) const {
     each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
-      const C *x = in[0], *t = in[1];
-      const C dy = PerRow::get<C>(dtype, c.inputs[2], r), m = row_max(x, n);
-      const C total =
-          row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(t + i, count, C(0)); });
-      const C scale = dy * total / exp_sum<false, C>(x, m, nullptr, n);
+      const C* t = in[1];
+      const C dy = PerRow::get<C>(loss, c.inputs[2], r), m = row_max(in[0], n);
+      const DenseSums<C> sums = dense_sums<true>(in[0], t, m, dx, n);
+      const C scale = dy * sums.targets / sums.s;
       map_row(dx, n, [&](int64_t i, int64_t count) {
-        return exp_below<C>(load_n(x + i, count, m) - m) * scale - load_n(t + i, count, C(0)) * dy;
+        return load_n(dx + i, count, C(0)) * scale - load_n(t + i, count, C(0)) * dy;
       });
+      if constexpr (kBoth) PerRow::set<C>(loss, c.outputs[1], r, sums.loss());
     });
   }
 };
+typedef SoftmaxCrossentropySlope<false> SoftmaxCrossentropyGrad;
+typedef SoftmaxCrossentropySlope<true> SoftmaxCrossentropyBoth;
 HB_CPU_KERNEL_INPLACE(softmax_crossentropy_grad, SoftmaxCrossentropyGrad, kAllFloat)
-
-// inputs: logits, targets, dy [rows]; outputs: (softmax sum_j t[j] - t) dy, loss [rows].
-struct SoftmaxCrossentropyBoth : RowKernel<2, 1> {
-  explicit SoftmaxCrossentropyBoth(Prepare& p) : RowKernel(p, p.inputs[0]) {}
-  void run(const Call& c) const {
-    each_row(c, {0, 1}, [&]<class C>(int64_t r, const C* const* in, C* dx) {
-      const C *x = in[0], *t = in[1];
-      const C dy = PerRow::get<C>(dtype, c.inputs[2], r), m = row_max(x, n);
-      const C total =
-          row_sum<C>(n, [&](int64_t i, int64_t count) { return load_n(t + i, count, C(0)); });
-      const C s = exp_sum<false, C>(x, m, nullptr, n), log_s = log_of(s), scale = dy * total / s;
-      const C loss = row_sum<C>(n, [&](int64_t i, int64_t count) {
-        const Vec<C> a = load_n(x + i, count, m), w = load_n(t + i, count, C(0));
-        store_n<C>(dx + i, exp_below<C>(a - m) * scale - w * dy, count);
-        return cost_of<C>(a, w, m, log_s);
-      });
-      PerRow::set<C>(dtype, c.outputs[1], r, loss);
-    });
-  }
-};
 HB_CPU_KERNEL_INPLACE(softmax_crossentropy_both, SoftmaxCrossentropyBoth, kAllFloat)
 
 HB_KERNELS_END

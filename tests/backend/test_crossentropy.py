@@ -104,6 +104,34 @@ def test_metrics_come_before_the_logits_are_written_over(dtype):
     assert two.program.arena_bytes < one.program.arena_bytes + size // 4
 
 
+@pytest.mark.parametrize("dtype, unit", [("bfloat16", 2.0**-8), ("float16", 2.0**-11)])
+@pytest.mark.parametrize("kind, labels", CASES)
+def test_logits_of_16_bits_are_read_and_their_gradient_is_written_as_such(
+    kind, labels, dtype, unit
+):
+    x, w = ops.cast(X, dtype), ops.convert_to_tensor(WEIGHTS)
+
+    def f(x, t, w):
+        with GradientTape() as tape:
+            tape.watch(x)
+            loss = getattr(ops, kind)(t, ops.cast(x, "float32"), from_logits=True)
+            total = ops.sum(loss * w)
+        return loss, tape.gradient(total, x)
+
+    graph = passes.optimize(function(f).concrete(x, labels, w).graph)
+    (node,) = [n for n in graph.nodes if n.op.name.endswith("_both")]
+    assert [v.dtype for v in (node.inputs[0], *node.outputs)] == [dtype, dtype, "float32"]
+    assert "cast" not in names(graph)
+    loss, gradient = function(f)(x, labels, w)
+    logits = np.asarray(ops.cast(x, "float64"))
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = np.eye(CLASSES)[labels] if labels is LABELS else labels.astype("float64")
+    np.testing.assert_allclose(loss, -(targets * log_p).sum(-1), rtol=2e-6)
+    expected = np.exp(log_p) * targets.sum(-1, keepdims=True) - targets
+    expected *= WEIGHTS[:, None].astype("float64")
+    np.testing.assert_allclose(ops.cast(gradient, "float64"), expected, rtol=1.02 * unit, atol=1e-6)
+
+
 def test_apart_where_the_gradient_waits_for_the_loss():
     def f(x, t):
         with GradientTape() as tape:

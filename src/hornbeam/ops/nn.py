@@ -347,18 +347,19 @@ def _(op, dy):
     return _sparse_softmax_crossentropy_grad(op.inputs[0], op.inputs[1], dy), None
 
 
-# What the pass `crossentropy` makes of a loss and its gradient: (gradient, loss).
+# What the pass `crossentropy` makes of a loss and its gradient: (gradient, loss), computed in the
+# dtype of `dy`, which may be wider than the logits and the gradient.
 
 
 @op(kernel="softmax_crossentropy_both")
 def _softmax_crossentropy_both(logits, targets, dy):
-    gradient = _softmax_crossentropy_grad(logits, targets, dy)
-    return gradient, _softmax_crossentropy(logits, targets)
+    wide, targets = backend.cast(logits, dy.dtype), backend.cast(targets, dy.dtype)
+    gradient = _softmax_crossentropy_grad(wide, targets, dy)
+    return backend.cast(gradient, logits.dtype), _softmax_crossentropy(wide, targets)
 
 
 @op(kernel="sparse_softmax_crossentropy_both")
 def _sparse_softmax_crossentropy_both(logits, labels, dy):
-    """Computed in the dtype of `dy`, which may be wider than the logits and the gradient."""
     wide = backend.cast(logits, dy.dtype)
     gradient = _sparse_softmax_crossentropy_grad(wide, labels, dy)
     return backend.cast(gradient, logits.dtype), _sparse_softmax_crossentropy(wide, labels)
