@@ -6,7 +6,8 @@ about the values again.
 
 import inspect
 
-from hornbeam import ops
+from hornbeam import backend, ops
+from hornbeam.backend.registry import op
 from hornbeam.saving import object_registration, serialization_lib
 from hornbeam.utils import naming
 
@@ -38,10 +39,22 @@ def abs_max_quantize(
     [[-127, 32]]
     """
     x = ops.convert_to_tensor(inputs)
-    low, high = value_range
+    low, high = (float(v) for v in value_range)
+    last = axis in (-1, x.ndim - 1, (-1,), (x.ndim - 1,), [-1], [x.ndim - 1])
+    if last and dtype == "int8" and backend.dtypes.is_float(x.dtype) and x.shape[-1:] != (0,):
+        return _quantized_rows(x, low, high, float(epsilon))
+    return _quantized(x, axis, low, high, dtype, epsilon)
+
+
+def _quantized(x, axis, low, high, dtype, epsilon):
     scale = ops.divide(high, ops.add(ops.max(ops.abs(x), axis=axis, keepdims=True), epsilon))
     scale = ops.cast(scale, x.dtype)
     return ops.cast(ops.clip(ops.round(ops.multiply(x, scale)), low, high), dtype), scale
+
+
+@op(inputs=("x",), kernel="abs_max_quantize")
+def _quantized_rows(x, low, high, epsilon):
+    return _quantized(x, -1, low, high, "int8", epsilon)
 
 
 class Quantizer:

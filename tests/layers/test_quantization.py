@@ -230,6 +230,43 @@ def test_quantizers_as_data():
     assert not zeros.numpy().any() and np.isfinite(scale.numpy()).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(5, 1), (3, 4, 100), (2, 4099), (70, 64)])
+def test_rows_by_their_absolute_maximum(shape, dtype):
+    """The kernel of rows gives the numbers of the composition, which serves all other axes."""
+    x = 3 * np.random.default_rng(0).standard_normal(shape)
+    x[0] = 0
+    x = ops.cast(x, dtype)
+    assert quantizers._quantized_rows.node_op.has_kernel([keras.backend.Spec((), dtype)])
+
+    @keras.function
+    def quantized(x):
+        turned = ops.moveaxis(x, -1, 0)
+        return [
+            quantizers.abs_max_quantize(y, axis=axis, value_range=(-127, 100))
+            for y, axis in ((x, -1), (turned, 0))
+        ]
+
+    (q, scale), (q2, scale2) = quantized(x)
+    assert q.dtype == "int8" and scale.dtype == dtype and scale.shape == (*shape[:-1], 1)
+    np.testing.assert_array_equal(
+        ops.cast(ops.moveaxis(scale, -1, 0), "float64"), ops.cast(scale2, "float64")
+    )
+    np.testing.assert_array_equal(ops.moveaxis(q, -1, 0), q2)
+    wide = np.asarray(ops.cast(x, "float64"))
+    exact = np.clip(np.rint(wide[1:] * np.asarray(ops.cast(scale, "float64"))[1:]), -127, 100)
+    assert not q.numpy()[0].any() and abs(q.numpy()[1:] - exact).max() <= (dtype != "float64")
+
+
+def test_rows_without_numbers():
+    x = np.array([[1.0, np.nan, -1.0], [np.inf, 1.0, -1.0], [1.0, -2.0, 0.5]], "float32")
+    q, scale = quantizers.abs_max_quantize(x, axis=-1)
+    assert np.isnan(scale.numpy()[0]) and scale.numpy()[1] == 0
+    assert q.numpy()[2].tolist() == [64, -127, 32]
+    q, scale = quantizers.abs_max_quantize(np.zeros((3, 0), "float32") + 1, axis=0)
+    assert q.shape == (3, 0)
+
+
 WIDE = [-0.8857142] * 5 + [-0.4428571, 0.0, 0.4428571, 0.8857142, 1.3285713] + [2.2142856] * 3
 NARROW = [-1.0333333] * 5 + [-0.5166667, 0.0, 0.5166667, 1.0333333, 1.55] + [2.0666666] * 3
 
