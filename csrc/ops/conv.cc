@@ -30,9 +30,10 @@ class ConvPacked final : public ConvKernel {
     num_gemms_ = w ? s_.groups : 1;
     gemm_ = new GemmOf<T, S>[size_t(num_gemms_)];
     for (int64_t g = 0; g < num_gemms_; ++g) {
-      gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * x_.cg, 1, sizeof(S) != sizeof(Sum<T>),
-                    sizeof(S) == sizeof(T) && kPerElement<T> == 1,
-                    run_length<T, X>(patches_.run()));
+      gemm_[g].plan(s_.n * s_.out_size(), s_.og, s_.taps() * x_.cg, 1,
+                    {.converts = sizeof(S) != sizeof(Sum<T>),
+                     .b_rows = sizeof(S) == sizeof(T) && kPerElement<T> == 1,
+                     .a_run = run_length<T, X>(patches_.run())});
       if (w) gemm_[g].pack_constant_b(p, filter(w, g));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(gemm_[g].scratch_bytes())));
     }

@@ -59,7 +59,7 @@ struct ConvShape {
   }
 };
 
-// What a product is told of patches in runs of `length` elements (Gemm::plan): runs of less than a
+// What a product is told of patches in runs of `length` elements (GemmOperands::a_run): runs of less than a
 // few are packed.
 template <class T, class S>
 int64_t run_length(int64_t length) {

@@ -36,7 +36,7 @@ class ConvGradFilterPacked final : public ConvKernel {
       }
     if (!direct_) {
       gemm_.plan(s_.taps() * s_.cg, s_.og, ceil_div(positions(), kPerElement<T>), 1,
-                 sizeof(S) != sizeof(Sum<T>), kDirect);
+                 {.converts = sizeof(S) != sizeof(Sum<T>), .b_rows = kDirect});
       bytes = int64_t(gemm_.scratch_bytes());
     }
     image_offset_ = round_up(bytes, 64);

@@ -51,8 +51,9 @@ class ConvGradInputPacked final : public ConvKernel {
         tap->filter = f;
         if (meets) ++tap, ++r.num_taps;
       }
-      r.gemm.plan(positions, s_.cg, r.num_taps * s_.og / kPer, 1, sizeof(S) != sizeof(Sum<T>),
-                  false, run_length<T, X>(s_.og / kPer));
+      r.gemm.plan(
+          positions, s_.cg, r.num_taps * s_.og / kPer, 1,
+          {.converts = sizeof(S) != sizeof(Sum<T>), .a_run = run_length<T, X>(s_.og / kPer)});
       if (w && s_.groups == 1) r.gemm.pack_constant_b(p, filter(w, r, 0));
       p.scratch_bytes = size_t(max64(int64_t(p.scratch_bytes), int64_t(r.gemm.scratch_bytes())));
     }

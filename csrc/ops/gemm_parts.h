@@ -107,15 +107,14 @@ struct PackParts {
 // As Gemm<float>.
 class PartsGemm {
  public:
-  void plan(int64_t m, int64_t n, int64_t k, int64_t batch, bool converts, bool read_b,
-            int64_t a_run = 0, bool a_columns = false) {
-    plain_.plan(m, n, k, batch, converts, read_b, a_run, a_columns);
+  void plan(int64_t m, int64_t n, int64_t k, int64_t batch, const GemmOperands& operands) {
+    plain_.plan(m, n, k, batch, operands);
     k_ = k, parts_ = Parts::of(matmul_precision());
     // Six products on tiles (2.1 TFLOP/s measured with operands in L2) take 0.6 of the time of
     // multiply-adds (214 GFLOP/s); to split an element takes the time of about 50 of those. So
     // every element must serve more than 100: m n > 100 (m + n).
-    split_ = has_tiles() && !converts && k >= 64 && m * n >= 128 * (m + n);
-    if (split_) tiles_.plan(m, n, parts_.pairs(k), batch, false, false);
+    split_ = has_tiles() && !operands.converts && k >= 64 && m * n >= 128 * (m + n);
+    if (split_) tiles_.plan(m, n, parts_.pairs(k), batch, {});
   }
   template <class B>
   void pack_constant_b(const Prepare& p, const B& b) {

@@ -6,6 +6,8 @@
 // (gemm.h); a single row or column is a matrix-vector product, bound by reading the matrix once, so
 // it packs nothing. float16 and bfloat16 are widened to float and summed there; integers wrap.
 // A product of int8 is int32, of the same core.
+#include <stdlib.h>
+
 #include "core/kernel.h"
 #include "ops/gemm.h"
 #include "ops/gemm_bytes.h"
@@ -81,9 +83,11 @@ struct MatmulPacked final : MatmulKernel {
 
   MatmulPacked(const MatmulShape& shape, Prepare& p) : s(shape) {
     constexpr bool kAsStored = sizeof(S) == sizeof(T) && kPerElement<T> == 1;
-    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, sizeof(S) != sizeof(Sum<T>),
-              kAsStored && !s.transpose_b, kAsStored && !s.transpose_a ? s.k : 0,
-              kAsStored && s.transpose_a);
+    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch,
+              {.converts = sizeof(S) != sizeof(Sum<T>),
+               .b_rows = kAsStored && !s.transpose_b,
+               .a_run = kAsStored && !s.transpose_a ? s.k : 0,
+               .a_columns = kAsStored && s.transpose_a});
     const S* b = static_cast<const S*>(p.constants[1]);
     if (b && s.batch == 1) {
       gemm.pack_constant_b(p, pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
@@ -263,7 +267,7 @@ struct MatmulBytes final : MatmulKernel {
 
   MatmulBytes(const MatmulShape& shape, Prepare& p) : s(shape) {
     if (!s.epilogue.simple()) fail("expected no epilogue but bias and relu for integers");
-    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, false, false);
+    gemm.plan(s.m, s.n, ceil_div(s.k, kPerElement<T>), s.batch, {});
     num_b = 1;
     for (int i = 0; i < p.inputs[1].rank - 2; ++i) num_b *= p.inputs[1].shape[i];
     const int8_t* b = static_cast<const int8_t*>(p.constants[1]);
