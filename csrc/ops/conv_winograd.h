@@ -8,7 +8,7 @@
 //
 // Two orders. Many tiles, small U: U of the whole filter first; a task is a block of tiles whose V
 // stays in L2. Few tiles, large U (deep layers): V of all tiles first; a task is a panel of
-// columns, whose U it transforms itself, so that U is never written to memory.
+// columns, whose U it transforms itself, some channels at a time, so that U never leaves L2.
 // Every element is the same sum in both, whatever the number of threads.
 //
 // Errors, of normal, positive, cancelling and ill-scaled images and channels, as multiples of those
@@ -78,16 +78,25 @@ class ConvWinograd final : public ConvKernel {
 
     slice_ = round_up(s_.c, L) * mr_ + L;  // a vector more than needed, as in u_slice
     u_slice_ = u_slice(s_);
-    const int64_t bytes = (kSquare * (slice_ + mr_ * kNr)) * int64_t(sizeof(float));
-    block_ = max64(kMinBlock, int64_t(l2_bytes()) * 5 / 8 / bytes);
     by_columns_ = filter_bytes(s_) > kLargeFilter && panels_ * kSquare * slice_ <= kLargeImage;
+    // What should stay in L2 of a panel: V, which all columns read, and its sums.
+    const int64_t elements_of_panel = kSquare * ((by_columns_ ? 0 : slice_) + mr_ * kNr);
+    block_ = int64_t(l2_bytes()) * 5 / 8 / (elements_of_panel * int64_t(sizeof(float)));
+    block_ = max64(kMinBlock, block_);
     if (by_columns_) {
       groups_ = min64(panels_, ceil_div(2 * num_threads(), columns_));
       if (num_threads() == 1) groups_ = 1;
+      const int64_t most = ceil_div(panels_, groups_);
+      block_ = ceil_div(most, ceil_div(most, block_));
+      // As many channels of U as stay in L2 beside the sums; blocks share a whole panel.
+      const int64_t room = int64_t(l2_bytes()) * 3 / 4 / int64_t(sizeof(float));
+      depth_ = (room - block_ * elements_of_panel) / (kSquare * kNr) / kChunk * kChunk;
+      depth_ = block_ < most ? s_.c : min64(s_.c, max64(kLeastDepth, depth_));
+      u_slice_ = (depth_ + 1) * kNr;
     } else {
       block_ = min64(block_, max64(1, panels_ / (4 * num_threads())));
+      block_ = ceil_div(panels_, ceil_div(panels_, block_));
     }
-    block_ = ceil_div(panels_, ceil_div(panels_, block_));
     if (packs_once(s_, p)) {
       const float* w = static_cast<const float*>(p.constants[1]);
       const int64_t layout[] = {'w', HB_ISA_LEVEL, MY, MX, s_.c, s_.o, gradient};
@@ -103,7 +112,7 @@ class ConvWinograd final : public ConvKernel {
     workers_ = elements = round_up(elements, 16);
     private_v_ = block_ * kSquare * mr_ * kNr;
     private_u_ = private_v_ + (by_columns_ ? 0 : round_up(block_ * kSquare * slice_, 16));
-    worker_ = private_u_ + (by_columns_ && !constant_u_ ? u_panel() : 0);
+    worker_ = private_u_ + (by_columns_ ? u_panel() : 0);
     p.scratch_bytes = size_t(elements + num_threads() * worker_) * sizeof(float);
   }
 
@@ -129,6 +138,7 @@ class ConvWinograd final : public ConvKernel {
   static constexpr int L = kLanes<float>, NX = MX + 2, kSquare = (MY + 2) * NX;
   static constexpr int64_t kNr = kTileCols<float>;
   static constexpr int64_t kChunk = 16;             // products summed in registers
+  static constexpr int64_t kLeastDepth = 64;        // channels of U made at a time
   static constexpr int64_t kMinBlock = 3;           // panels of tiles that share a read of U
   static constexpr int64_t kLargeFilter = 4 << 20;  // bytes of U
   static constexpr int64_t kLargeImage = 8 << 20;   // elements of V
@@ -177,8 +187,10 @@ class ConvWinograd final : public ConvKernel {
       const int64_t first = task * block_, last = min64(panels_, first + block_);
       for (int64_t p = first; p < last; ++p)
         transform_tiles(image, p, own + private_v_ + (p - first) * kSquare * slice_);
-      for (int64_t j = 0; j < columns_; ++j)
-        multiply(own + private_v_, first, last, u + j * u_panel(), j, own, out);
+      for (int64_t j = 0; j < columns_; ++j) {
+        multiply(own + private_v_, first, last, u + j * u_panel(), j, 0, s_.c, own);
+        store_tiles(own, first, last, j, out);
+      }
     });
   }
 
@@ -190,44 +202,67 @@ class ConvWinograd final : public ConvKernel {
     parallel_for(columns_ * groups_, [&](int64_t task, int worker) {
       float* own = scratch + workers_ + worker * worker_;
       const int64_t j = task / groups_, group = task % groups_;
-      const float* u = constant_u_ + j * u_panel();
-      if (!constant_u_) {
-        transform_filters(w, j, 0, s_.c, own + private_u_);
-        u = own + private_u_;
+      float* u = own + private_u_;
+      const int64_t first = panels_ * group / groups_, end = panels_ * (group + 1) / groups_;
+      for (int64_t p = first; p < end; p += block_) {
+        const int64_t last = min64(end, p + block_);
+        for (int64_t k = 0; k < s_.c; k += depth_) {
+          const int64_t k1 = min64(s_.c, k + depth_);
+          if (depth_ < s_.c || p == first) transform_filters(w, j, k, k1, u);
+          multiply(v + p * kSquare * slice_, p, last, u, j, k, k1, own);
+        }
+        store_tiles(own, p, last, j, out);
       }
-      const int64_t end = panels_ * (group + 1) / groups_;
-      for (int64_t p = panels_ * group / groups_; p < end; p += block_)
-        multiply(v + p * kSquare * slice_, p, min64(end, p + block_), u, j, own, out);
     });
   }
 
-  // One panel of tiles. The last is filled up with copies of the last tile.
+  // One panel of tiles. The last is filled up with copies of the last tile. What the next tile has
+  // beyond a neighbour is fetched meanwhile.
   void transform_tiles(const TileImage& image, int64_t panel, float* v) const {
     for (int64_t i = 0; i < mr_; ++i) {
       int64_t n, row, col;
+      tiles_.at(min64(panel * mr_ + i + 1, tiles_.total - 1), &n, &row, &col);
+      const uintptr_t next =
+          uintptr_t(image.data) +
+          uintptr_t(((n * s_.h + row * MY - s_.lo[0]) * s_.w + col * MX - s_.lo[1]) * s_.c) * 4;
+      const auto fetch = [&](int y, int x, int64_t c) __attribute__((always_inline)) {
+        if (x >= NX - MX)
+          __builtin_prefetch(
+              reinterpret_cast<const void*>(next + uintptr_t(((y * s_.w + x) * s_.c + c) * 4)), 0,
+              2);
+      };
       tiles_.at(min64(panel * mr_ + i, tiles_.total - 1), &n, &row, &col);
       image.rectangle<MY + 2, NX>(
           n, row * MY - s_.lo[0], col * MX - s_.lo[1], [&](const auto& pixel) {
             for (int64_t c = 0; c < s_.c; c += L) {
               float* to = v + c * mr_ + i * L;
               both_axes<ImageAxis<MY>, ImageAxis<MX>>(
-                  [&](int y, int x) { return pixel(y, x, c); },
+                  [&](int y, int x) {
+                    fetch(y, x, c);
+                    return pixel(y, x, c);
+                  },
                   [&](int y, int x, V t) { store(to + (y * NX + x) * slice_, t); });
             }
           });
     }
   }
 
-  // Panel j of U for the image's channels [k0, k1).
+  // Panel j of U for the image's channels [k0, k1), from the start of u.
   void transform_filters(const float* w, int64_t j, int64_t k0, int64_t k1, float* u) const {
     const int64_t end = min64(s_.o, (j + 1) * kNr);
     for (int64_t col = j * kNr; col < end; col += L) {
-      float* to = u + (col - j * kNr);
+      float* to = u + (col - j * kNr) - k0 * kNr;
       if (!gradient_) {
+        constexpr int64_t kAhead = 8;  // rows of the filter, which lie far apart
+
         for (int64_t k = k0; k < k1; ++k) {
           const float* from = w + k * s_.o + col;
           transform_filter(
-              [&](int y, int x) { return load_part(from + (y * 3 + x) * s_.c * s_.o, end - col); },
+              [&](int y, int x) {
+                const float* tap = from + (y * 3 + x) * s_.c * s_.o;
+                __builtin_prefetch(tap + kAhead * s_.o);
+                return load_part(tap, end - col);
+              },
               to + k * kNr);
         }
         continue;
@@ -256,25 +291,36 @@ class ConvWinograd final : public ConvKernel {
     const int64_t groups = ceil_div(s_.c, kGroup);
     parallel_for(columns_ * groups, [&](int64_t task, int) {
       const int64_t j = task / groups, k = task % groups * kGroup;
-      transform_filters(w, j, k, min64(s_.c, k + kGroup), u + j * u_panel());
+      transform_filters(w, j, k, min64(s_.c, k + kGroup), u + j * u_panel() + k * kNr);
     });
   }
 
-  // Panels [first, last) of tiles times panel j of U. v: of the first panel.
-  void multiply(const float* v, int64_t first, int64_t last, const float* u, int64_t j, float* sums,
-                const Output& out) const {
-    const int64_t col = j * kNr, width = min64(kNr, s_.o - col);
-    const WinogradKernel kernel = kernel_[width > L];
+  // Panels [first, last) of tiles times panel j of U, channels [k0, k1) (k0 is a multiple of what
+  // is summed in registers): set or, from k0 > 0 on, added to the sums. v: of the first panel.
+  void multiply(const float* v, int64_t first, int64_t last, const float* u, int64_t j, int64_t k0,
+                int64_t k1, float* sums) const {
+    const WinogradKernel kernel = kernel_[min64(kNr, s_.o - j * kNr) > L];
     WinogradTile t{};
-    t.ldb = t.ldc = kNr, t.k = s_.c, t.m = mr_, t.chunk = kChunk;
+    t.ldb = t.ldc = kNr, t.k = k1 - k0, t.m = mr_, t.chunk = kChunk, t.add = k0 > 0;
     for (int q = 0; q < kSquare; ++q) {
       t.b = u + q * u_slice_;
       for (int64_t p = 0; p < last - first; ++p) {
-        t.a = v + (p * kSquare + q) * slice_;
+        t.a = v + (p * kSquare + q) * slice_ + k0 * mr_;
         t.c = sums + (p * kSquare + q) * mr_ * kNr;
+        if (by_columns_) {
+          // V comes from L3, a piece here and there: the next one.
+          const float* next = t.a + kSquare * slice_;
+          if (p + 1 == last - first) next = v + (q + 1) * slice_ + k0 * mr_;
+          for (int64_t i = 0; i < (k1 - k0) * mr_; i += 16) __builtin_prefetch(next + i);
+        }
         kernel(t);
       }
     }
+  }
+  // The outputs of panels [first, last) of tiles, columns of panel j of U.
+  void store_tiles(const float* sums, int64_t first, int64_t last, int64_t j,
+                   const Output& out) const {
+    const int64_t col = j * kNr, width = min64(kNr, s_.o - col);
     for (int64_t c = 0; c < width; c += L) {
       const V scale = out.scale_at(col + c, width - c), bias = out.bias_at(col + c, width - c);
       for (int64_t p = first; p < last; ++p) {
@@ -307,6 +353,7 @@ class ConvWinograd final : public ConvKernel {
   int mr_;                                         // tiles of a panel
   int64_t panels_, columns_, block_, groups_ = 1;  // panels of tiles, of U; panels of a block
   int64_t slice_, u_slice_;                        // elements of one of a panel's N * N matrices
+  int64_t depth_ = 0;  // by columns: channels of U that are made at a time
   int64_t shared_u_, shared_v_, workers_, worker_, private_v_, private_u_;  // places in scratch
   WinogradKernel kernel_[2];
   Zeros<float> zeros_;

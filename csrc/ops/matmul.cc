@@ -89,7 +89,9 @@ struct MatmulPacked final : MatmulKernel {
                .a_run = kAsStored && !s.transpose_a ? s.k : 0,
                .a_columns = kAsStored && s.transpose_a});
     const S* b = static_cast<const S*>(p.constants[1]);
-    if (b && s.batch == 1) {
+    // Where more rows use a row-major B, the first of them pack it on their way as fast.
+    const bool gains = !kAsStored || s.transpose_b || s.m <= 2 * kMaxRows;
+    if (b && s.batch == 1 && gains) {
       gemm.pack_constant_b(p, pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
     }
     p.scratch_bytes = gemm.scratch_bytes();

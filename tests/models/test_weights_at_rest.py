@@ -19,7 +19,7 @@ from hornbeam import backend, layers, ops
 from hornbeam.backend import _core
 
 RNG = np.random.default_rng(0)
-DENSE = RNG.standard_normal((64, 48)).astype("float32")
+DENSE = RNG.standard_normal((24, 48)).astype("float32")
 IMAGES = RNG.standard_normal((4, 12, 12, 16)).astype("float32")
 
 
