@@ -12,6 +12,8 @@
 #include "ops/gemm.h"
 #include "ops/gemm_bytes.h"
 #include "ops/gemm_parts.h"
+#include "ops/matmul_narrow.h"
+#include "simd/lanes.h"
 
 HB_KERNELS_BEGIN
 
@@ -90,7 +92,7 @@ struct MatmulPacked final : MatmulKernel {
                .a_columns = kAsStored && s.transpose_a});
     const S* b = static_cast<const S*>(p.constants[1]);
     // Where more rows use a row-major B, the first of them pack it on their way as fast.
-    const bool gains = !kAsStored || s.transpose_b || s.m <= 2 * kMaxRows;
+    const bool gains = !kAsStored || has_tiles() || s.transpose_b || s.m <= 2 * kMaxRows;
     if (b && s.batch == 1 && gains) {
       gemm.pack_constant_b(p, pack_matrix<T>(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k));
     }
@@ -114,18 +116,6 @@ struct MatmulPacked final : MatmulKernel {
   }
 };
 
-template <class T>
-HB_INLINE T sum_lanes(Vec<T> v) {
-  T lane[kLanes<T>];
-  store(lane, v);
-#pragma GCC unroll 4
-  for (int half = kLanes<T> / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return lane[0];
-}
-
-// One row (y = x B) or one column (y = A x) of a product: y[i] = sum_k matrix(i, k) * x[k].
 template <class T, class S>
 struct MatmulVector final : MatmulKernel {
   static constexpr int L = kLanes<T>;
@@ -214,6 +204,32 @@ struct MatmulVector final : MatmulKernel {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) store(lane + v * L, acc[v]);
     for (int j = 0; j < V * L; ++j) put(lane[j], y, i + j);
+  }
+};
+
+// Few columns (matmul_narrow.h).
+template <class T>
+struct MatmulNarrow final : MatmulKernel {
+  MatmulShape s;
+  NarrowProduct<T> product;
+
+  static NarrowProduct<T> of(const MatmulShape& s) { return {s.m, s.n, s.k, !s.transpose_a}; }
+  static bool serves(const MatmulShape& s) {
+    return s.batch == 1 && !s.transpose_b && of(s).serves();
+  }
+  MatmulNarrow(const MatmulShape& shape, Prepare& p) : s(shape), product(of(shape)) {
+    p.scratch_bytes = size_t(product.packed()) * sizeof(T);
+  }
+  void run(const Call& call) const override {
+    const T* a = static_cast<const T*>(call.inputs[0]);
+    const T* b =
+        product.pack_b(static_cast<const T*>(call.inputs[1]), static_cast<T*>(call.scratch));
+    T* c = static_cast<T*>(call.outputs[0]);
+    const Epilogue<T> epilogue = s.epilogue.of<T>(call);
+    const int64_t rows = product.rows_of_task();
+    parallel_for(ceil_div(s.m, rows), [&](int64_t task, int) {
+      product.run(a, b, c, epilogue, task * rows, min64(s.m, (task + 1) * rows));
+    });
   }
 };
 
@@ -383,6 +399,11 @@ class Matmul {
         return;
       }
 #endif
+    if constexpr (__is_same(T, S))
+      if (MatmulNarrow<T>::serves(s)) {
+        kernel_ = new MatmulNarrow<T>(s, p);
+        return;
+      }
     kernel_ = new MatmulPacked<T, S>(s, p);
   }
   MatmulKernel* kernel_ = nullptr;
