@@ -59,8 +59,8 @@ struct ConvShape {
   }
 };
 
-// What a product is told of patches in runs of `length` elements (GemmOperands::a_run): runs of less than a
-// few are packed.
+// What a product is told of patches in runs of `length` elements (GemmOperands::a_run): runs of
+// less than a few are packed.
 template <class T, class S>
 int64_t run_length(int64_t length) {
   return sizeof(T) == sizeof(S) && length >= 3 ? length : 0;

@@ -13,7 +13,8 @@ struct Convert {
 // A float that does not fit gives what the machine's conversion gives (the smallest integer on
 // x86); unsigned 64-bit goes through signed in two halves.
 template <class From>
-requires(From(0.5) != From(0)) struct Convert<uint64_t, From> {
+  requires(From(0.5) != From(0))
+struct Convert<uint64_t, From> {
   static uint64_t apply(From x) {
     const From half = From(0x1p63);
     return x >= half ? uint64_t(int64_t(x - half)) ^ (uint64_t(1) << 63) : uint64_t(int64_t(x));

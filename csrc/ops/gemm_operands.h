@@ -64,7 +64,9 @@ struct PackMatrix {
   // The runs of a panel read in place: rows[run][width] point at `length[run]` elements each.
   // Rows past n repeat the first. Returns how many runs there are.
   int64_t read(const T** rows, int64_t* length, int width, int64_t i, int n, int64_t k,
-               int64_t kc) const requires(sizeof(T) == sizeof(S)) {
+               int64_t kc) const
+    requires(sizeof(T) == sizeof(S))
+  {
     for (int r = 0; r < width; ++r) rows[r] = data + (i + (r < n ? r : 0)) * ld + k;
     *length = kc;
     return 1;

@@ -9,9 +9,8 @@ HB_KERNELS_BEGIN
 template <class C>
 HB_INLINE C row_abs_max(const C* x, int64_t n) {
   constexpr int kStep = kLanes<C>;
-  const auto larger = [](auto a, auto b) __attribute__((always_inline)) {
-    return ((a > b) | (a != a)) ? a : b;
-  };
+  const auto larger = [](auto a, auto b)
+                          __attribute__((always_inline)) { return ((a > b) | (a != a)) ? a : b; };
   Vec<C> m[4] = {};
   int64_t i = 0;
   for (; i + 4 * kStep <= n; i += 4 * kStep) {

@@ -99,15 +99,11 @@ struct Uniform<float> {
 };
 template <>
 struct Uniform<f16> {
-  static HB_INLINE f16 of(uint32_t x) {
-    return narrowed<f16>(float(int32_t(x >> 21)) * 0x1p-11f);
-  }
+  static HB_INLINE f16 of(uint32_t x) { return narrowed<f16>(float(int32_t(x >> 21)) * 0x1p-11f); }
 };
 template <>
 struct Uniform<bf16> {
-  static HB_INLINE bf16 of(uint32_t x) {
-    return narrowed<bf16>(float(int32_t(x >> 24)) * 0x1p-8f);
-  }
+  static HB_INLINE bf16 of(uint32_t x) { return narrowed<bf16>(float(int32_t(x >> 24)) * 0x1p-8f); }
 };
 
 struct RandomUniform {

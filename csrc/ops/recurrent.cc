@@ -62,17 +62,16 @@ struct SimpleSequenceGrad : Recurrent<S> {
     typedef typename Recurrent<S>::At At;
     typename Recurrent<S>::Sequences ahead;
     ahead.add(hs, units), ahead.add(dhs, units), ahead.add(dz, units);
-    this->each_step_back(
-        input<S>(call, 1), dz, dh_carry, this->drop(call), call.scratch,
-        ahead, [&](const At& at) __attribute__((always_inline)) {
-          const int64_t i = at.row * units + at.u;
-          T* hr = dh_carry + at.r * units + at.u;
-          const Vec<T> dh = load_wide(hr, at.count) + load_wide(dhs + i, at.count);
-          const bool hold = held(at.row);
-          const Vec<T> h = load_wide(hs + i, at.count);
-          store_narrow(dz + i, hold ? Vec<T>{} : dh * fn.state_slope(h), at.count);
-          store_narrow(hr, hold ? dh : Vec<T>{}, at.count);
-        });
+    this->each_step_back(input<S>(call, 1), dz, dh_carry, this->drop(call), call.scratch, ahead,
+                         [&](const At& at) __attribute__((always_inline)) {
+                           const int64_t i = at.row * units + at.u;
+                           T* hr = dh_carry + at.r * units + at.u;
+                           const Vec<T> dh = load_wide(hr, at.count) + load_wide(dhs + i, at.count);
+                           const bool hold = held(at.row);
+                           const Vec<T> h = load_wide(hs + i, at.count);
+                           store_narrow(dz + i, hold ? Vec<T>{} : dh * fn.state_slope(h), at.count);
+                           store_narrow(hr, hold ? dh : Vec<T>{}, at.count);
+                         });
     this->store_carry(call, 1, dh_carry);
   }
 };
@@ -111,9 +110,8 @@ struct LstmSequence : Recurrent<S> {
           }
         },
         [&](const At& at, T* z) __attribute__((always_inline)) {
-          const auto gate = [&](int64_t g) __attribute__((always_inline)) {
-            return load(z + g * kNr);
-          };
+          const auto gate = [&](int64_t g)
+                                __attribute__((always_inline)) { return load(z + g * kNr); };
           const int64_t to = at.row * units + at.u;
           const Vec<T> old = load_wide(this->before(c0, cs, at.step, at.r) + at.u, at.count);
           Vec<T> c = old, h;
@@ -154,37 +152,37 @@ struct LstmSequenceGrad : Recurrent<S> {
     ahead.add(gates, 4 * units, 4, units), ahead.add(cs, units), ahead.add(dhs, units);
     ahead.add(dcs, units);
     if (dz != gates) ahead.add(dz, 4 * units, 4, units);
-    this->each_step_back(
-        input<S>(call, 3), dz, dh_carry, this->drop(call), call.scratch,
-        ahead, [&](const At& p) __attribute__((always_inline)) {
-          const int64_t count = p.count;
-          const auto in = [&](const auto* from) __attribute__((always_inline)) {
-            return load_wide(from, count);
-          };
-          const S* gr = gates + p.row * 4 * units + p.u;
-          S* zr = dz + p.row * 4 * units + p.u;
-          T *hr = dh_carry + p.r * units + p.u, *cr = dc_carry + p.r * units + p.u;
-          const int64_t at = p.row * units + p.u;
-          const Vec<T> i = in(gr), f = in(gr + units), g = in(gr + 2 * units);
-          const Vec<T> o = in(gr + 3 * units), shown = fn.state(in(cs + at));
-          const Vec<T> before = in(this->before(c0, cs, p.step, p.r) + p.u);
-          const Vec<T> dh = in(hr) + in(dhs + at);
-          Vec<T> dc = in(cr);
-          if (dcs) dc += in(dcs + at);
-          if (held(p.row)) {
-            for (int gate = 0; gate < 4; ++gate) store_narrow(zr + gate * units, Vec<T>{}, count);
-            store_narrow(hr, dh, count);
-            store_narrow(cr, dc, count);
-            return;
-          }
-          dc += dh * o * fn.state_slope(shown);
-          store_narrow(zr, dc * g * fn.gate_slope(i), count);
-          store_narrow(zr + units, dc * before * fn.gate_slope(f), count);
-          store_narrow(zr + 2 * units, dc * i * fn.state_slope(g), count);
-          store_narrow(zr + 3 * units, dh * shown * fn.gate_slope(o), count);
-          store_narrow(hr, Vec<T>{}, count);
-          store_narrow(cr, dc * f, count);
-        });
+    this->each_step_back(input<S>(call, 3), dz, dh_carry, this->drop(call), call.scratch, ahead,
+                         [&](const At& p) __attribute__((always_inline)) {
+                           const int64_t count = p.count;
+                           const auto in = [&](const auto* from) __attribute__((always_inline)) {
+                             return load_wide(from, count);
+                           };
+                           const S* gr = gates + p.row * 4 * units + p.u;
+                           S* zr = dz + p.row * 4 * units + p.u;
+                           T *hr = dh_carry + p.r * units + p.u, *cr = dc_carry + p.r * units + p.u;
+                           const int64_t at = p.row * units + p.u;
+                           const Vec<T> i = in(gr), f = in(gr + units), g = in(gr + 2 * units);
+                           const Vec<T> o = in(gr + 3 * units), shown = fn.state(in(cs + at));
+                           const Vec<T> before = in(this->before(c0, cs, p.step, p.r) + p.u);
+                           const Vec<T> dh = in(hr) + in(dhs + at);
+                           Vec<T> dc = in(cr);
+                           if (dcs) dc += in(dcs + at);
+                           if (held(p.row)) {
+                             for (int gate = 0; gate < 4; ++gate)
+                               store_narrow(zr + gate * units, Vec<T>{}, count);
+                             store_narrow(hr, dh, count);
+                             store_narrow(cr, dc, count);
+                             return;
+                           }
+                           dc += dh * o * fn.state_slope(shown);
+                           store_narrow(zr, dc * g * fn.gate_slope(i), count);
+                           store_narrow(zr + units, dc * before * fn.gate_slope(f), count);
+                           store_narrow(zr + 2 * units, dc * i * fn.state_slope(g), count);
+                           store_narrow(zr + 3 * units, dh * shown * fn.gate_slope(o), count);
+                           store_narrow(hr, Vec<T>{}, count);
+                           store_narrow(cr, dc * f, count);
+                         });
     this->store_carry(call, 1, dh_carry);
     this->store_carry(call, 2, dc_carry);
   }
@@ -256,39 +254,39 @@ struct GruSequenceGrad : Recurrent<S> {
     typedef typename Recurrent<S>::At At;
     typename Recurrent<S>::Sequences ahead;
     ahead.add(parts, 4 * units, 4, units), ahead.add(hs, units), ahead.add(dhs, units);
-    this->each_step_back(
-        input<S>(call, 3), inner, dh_carry, this->drop(call), call.scratch,
-        ahead, [&](const At& p) __attribute__((always_inline)) {
-          const int64_t count = p.count;
-          const auto in = [&](const auto* from) __attribute__((always_inline)) {
-            return load_wide(from, count);
-          };
-          const S* pr = parts + p.row * 4 * units + p.u;
-          S *xr = dx + p.row * 3 * units + p.u, *ir = inner + p.row * 3 * units + p.u;
-          T* hr = dh_carry + p.r * units + p.u;
-          const int64_t at = p.row * units + p.u;
-          const Vec<T> z = in(pr), r = in(pr + units), n = in(pr + 2 * units);
-          const Vec<T> h_n = in(pr + 3 * units), dh = in(hr) + in(dhs + at);
-          if (held(p.row)) {
-            for (int g = 0; g < 3; ++g) {
-              store_narrow(xr + g * units, Vec<T>{}, count);
-              store_narrow(ir + g * units, Vec<T>{}, count);
-            }
-            store_narrow(hr, dh, count);
-            return;
-          }
-          const Vec<T> before = in(this->before(h0, hs, p.step, p.r) + p.u);
-          const Vec<T> dz = dh * (before - n) * fn.gate_slope(z);
-          const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
-          const Vec<T> dr = dn * h_n * fn.gate_slope(r);
-          store_narrow(xr, dz, count);
-          store_narrow(xr + units, dr, count);
-          store_narrow(xr + 2 * units, dn, count);
-          store_narrow(ir, dz, count);
-          store_narrow(ir + units, dr, count);
-          store_narrow(ir + 2 * units, dn * r, count);
-          store_narrow(hr, dh * z, count);
-        });
+    this->each_step_back(input<S>(call, 3), inner, dh_carry, this->drop(call), call.scratch, ahead,
+                         [&](const At& p) __attribute__((always_inline)) {
+                           const int64_t count = p.count;
+                           const auto in = [&](const auto* from) __attribute__((always_inline)) {
+                             return load_wide(from, count);
+                           };
+                           const S* pr = parts + p.row * 4 * units + p.u;
+                           S *xr = dx + p.row * 3 * units + p.u,
+                             *ir = inner + p.row * 3 * units + p.u;
+                           T* hr = dh_carry + p.r * units + p.u;
+                           const int64_t at = p.row * units + p.u;
+                           const Vec<T> z = in(pr), r = in(pr + units), n = in(pr + 2 * units);
+                           const Vec<T> h_n = in(pr + 3 * units), dh = in(hr) + in(dhs + at);
+                           if (held(p.row)) {
+                             for (int g = 0; g < 3; ++g) {
+                               store_narrow(xr + g * units, Vec<T>{}, count);
+                               store_narrow(ir + g * units, Vec<T>{}, count);
+                             }
+                             store_narrow(hr, dh, count);
+                             return;
+                           }
+                           const Vec<T> before = in(this->before(h0, hs, p.step, p.r) + p.u);
+                           const Vec<T> dz = dh * (before - n) * fn.gate_slope(z);
+                           const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
+                           const Vec<T> dr = dn * h_n * fn.gate_slope(r);
+                           store_narrow(xr, dz, count);
+                           store_narrow(xr + units, dr, count);
+                           store_narrow(xr + 2 * units, dn, count);
+                           store_narrow(ir, dz, count);
+                           store_narrow(ir + units, dr, count);
+                           store_narrow(ir + 2 * units, dn * r, count);
+                           store_narrow(hr, dh * z, count);
+                         });
     this->store_carry(call, 2, dh_carry);
   }
 };
@@ -318,35 +316,33 @@ struct GruBeforeSequence : Recurrent<S> {
               const int64_t n = min64(kNr, units - b * kNr);
               for (int64_t g = 0; g < 2; ++g)
                 this->multiply(t, b * 3 + g, n, t.z + g * kNr, ld, false);
-              each_row(
-                  t, s, b, [&](const Place& at) __attribute__((always_inline)) {
-                    const S* xr = x + at.row * 3 * units + at.u;
-                    S* pr = parts + at.row * 4 * units + at.u;
-                    const T* z = t.z + at.local * ld + at.i;
-                    const Vec<T> r = fn.gate(load(z + kNr) + load_wide(xr + units, at.count));
-                    Vec<T> h = load_wide(this->before(h0, hs, s, at.r) + at.u, at.count);
-                    if (drop) h *= load_wide(drop + at.r * units + at.u, at.count);
-                    store_narrow(pr, fn.gate(load(z) + load_wide(xr, at.count)), at.count);
-                    store_narrow(pr + units, r, at.count);
-                    store_narrow(pr + 3 * units, r * h, at.count);
-                  });
+              each_row(t, s, b, [&](const Place& at) __attribute__((always_inline)) {
+                const S* xr = x + at.row * 3 * units + at.u;
+                S* pr = parts + at.row * 4 * units + at.u;
+                const T* z = t.z + at.local * ld + at.i;
+                const Vec<T> r = fn.gate(load(z + kNr) + load_wide(xr + units, at.count));
+                Vec<T> h = load_wide(this->before(h0, hs, s, at.r) + at.u, at.count);
+                if (drop) h *= load_wide(drop + at.r * units + at.u, at.count);
+                store_narrow(pr, fn.gate(load(z) + load_wide(xr, at.count)), at.count);
+                store_narrow(pr + units, r, at.count);
+                store_narrow(pr + 3 * units, r * h, at.count);
+              });
             }
             this->pack_rows_of(
                 t, [&](int64_t r) { return parts + (this->row_of(s, t.row + r) * 4 + 3) * units; });
             for (int64_t b = 0; b < blocks; ++b) {
               this->multiply(t, b * 3 + 2, min64(kNr, units - b * kNr), t.z, kNr, false);
-              each_row(
-                  t, s, b, [&](const Place& at) __attribute__((always_inline)) {
-                    const S* given = x + (at.row * 3 + 2) * units + at.u;
-                    S* pr = parts + at.row * 4 * units + at.u;
-                    const Vec<T> inner = load(t.z + at.local * kNr + at.i);
-                    const Vec<T> n = fn.state(inner + load_wide(given, at.count));
-                    const Vec<T> z = load_wide(pr, at.count);
-                    const Vec<T> old = load_wide(this->before(h0, hs, s, at.r) + at.u, at.count);
-                    store_narrow(pr + 2 * units, n, at.count);
-                    const Vec<T> h = held(at.row) ? old : z * old + (T(1) - z) * n;
-                    store_narrow(hs + at.row * units + at.u, h, at.count);
-                  });
+              each_row(t, s, b, [&](const Place& at) __attribute__((always_inline)) {
+                const S* given = x + (at.row * 3 + 2) * units + at.u;
+                S* pr = parts + at.row * 4 * units + at.u;
+                const Vec<T> inner = load(t.z + at.local * kNr + at.i);
+                const Vec<T> n = fn.state(inner + load_wide(given, at.count));
+                const Vec<T> z = load_wide(pr, at.count);
+                const Vec<T> old = load_wide(this->before(h0, hs, s, at.r) + at.u, at.count);
+                store_narrow(pr + 2 * units, n, at.count);
+                const Vec<T> h = held(at.row) ? old : z * old + (T(1) - z) * n;
+                store_narrow(hs + at.row * units + at.u, h, at.count);
+              });
             }
           }
         });
@@ -362,11 +358,10 @@ struct GruBeforeSequence : Recurrent<S> {
     constexpr int64_t kNr = Recurrent<S>::kNr;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t row = this->row_of(s, t.row + r);
-      each_vector<T>(
-          min64(kNr, this->units - b * kNr), [&](int64_t i,
-                                                 int64_t count) __attribute__((always_inline)) {
-            f(Place{r, t.row + r, row, b * kNr + i, i, count});
-          });
+      each_vector<T>(min64(kNr, this->units - b * kNr),
+                     [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+                       f(Place{r, t.row + r, row, b * kNr + i, i, count});
+                     });
     }
   }
 };
@@ -389,9 +384,8 @@ struct GruBeforeSequenceGrad : Recurrent<S> {
     S* dx = output<S>(call, 0);
     T* carry = this->carry(call, 1, 0);
     const auto held = this->held(call);
-    const auto in = [](const auto* p, int64_t count) __attribute__((always_inline)) {
-      return load_wide(p, count);
-    };
+    const auto in = [](const auto* p, int64_t count)
+                        __attribute__((always_inline)) { return load_wide(p, count); };
     Recurrent<S>::run(
         input<S>(call, 3), true, static_cast<T*>(call.scratch),
         [&](const typename Recurrent<S>::Task& t) {
@@ -401,18 +395,17 @@ struct GruBeforeSequenceGrad : Recurrent<S> {
               const int64_t row = this->row_of(s, r);
               const S *pr = parts + row * 4 * units, *old = this->before(h0, hs, s, r);
               S* xr = dx + row * 3 * units;
-              each_vector<T>(
-                  units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
-                    const Vec<T> dh =
-                        in(carry + r * units + u, count) + in(dhs + row * units + u, count);
-                    const Vec<T> z = in(pr + u, count), n = in(pr + 2 * units + u, count);
-                    const bool hold = held(row);
-                    const Vec<T> dz = dh * (in(old + u, count) - n) * fn.gate_slope(z);
-                    const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
-                    store_narrow(xr + u, hold ? Vec<T>{} : dz, count);
-                    store_narrow(xr + 2 * units + u, hold ? Vec<T>{} : dn, count);
-                    store_narrow(carry + r * units + u, dh, count);
-                  });
+              each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
+                const Vec<T> dh =
+                    in(carry + r * units + u, count) + in(dhs + row * units + u, count);
+                const Vec<T> z = in(pr + u, count), n = in(pr + 2 * units + u, count);
+                const bool hold = held(row);
+                const Vec<T> dz = dh * (in(old + u, count) - n) * fn.gate_slope(z);
+                const Vec<T> dn = dh * (T(1) - z) * fn.state_slope(n);
+                store_narrow(xr + u, hold ? Vec<T>{} : dz, count);
+                store_narrow(xr + 2 * units + u, hold ? Vec<T>{} : dn, count);
+                store_narrow(carry + r * units + u, dh, count);
+              });
             }
             // d(r h) = dn W^T, from it dr and a part of dh
             this->pack_rows_of(
@@ -424,20 +417,17 @@ struct GruBeforeSequenceGrad : Recurrent<S> {
               for (int64_t i = 0; i < t.m; ++i) {
                 const int64_t r = t.row + i, row = this->row_of(s, r);
                 const S *pr = parts + row * 4 * units, *old = this->before(h0, hs, s, r);
-                each_vector<T>(
-                    width, [&](int64_t j, int64_t count) __attribute__((always_inline)) {
-                      const int64_t u = b * kNr + j;
-                      S* xr = dx + (row * 3 + 1) * units + u;
-                      T* hr = carry + r * units + u;
-                      if (held(row)) return store_narrow(xr, Vec<T>{}, count);
-                      const Vec<T> drh = in(t.z + i * kNr + j, count),
-                                   rs = in(pr + units + u, count);
-                      Vec<T> scale = splat<T>(T(1));
-                      if (drop) scale = in(drop + r * units + u, count);
-                      store_narrow(xr, drh * (in(old + u, count) * scale) * fn.gate_slope(rs),
-                                   count);
-                      store_narrow(hr, in(hr, count) * in(pr + u, count) + drh * rs * scale, count);
-                    });
+                each_vector<T>(width, [&](int64_t j, int64_t count) __attribute__((always_inline)) {
+                  const int64_t u = b * kNr + j;
+                  S* xr = dx + (row * 3 + 1) * units + u;
+                  T* hr = carry + r * units + u;
+                  if (held(row)) return store_narrow(xr, Vec<T>{}, count);
+                  const Vec<T> drh = in(t.z + i * kNr + j, count), rs = in(pr + units + u, count);
+                  Vec<T> scale = splat<T>(T(1));
+                  if (drop) scale = in(drop + r * units + u, count);
+                  store_narrow(xr, drh * (in(old + u, count) * scale) * fn.gate_slope(rs), count);
+                  store_narrow(hr, in(hr, count) * in(pr + u, count) + drh * rs * scale, count);
+                });
               }
             }
             // dh += [dz, dr] W^T

@@ -470,17 +470,15 @@ struct Recurrent {
             multiply(t, b * gates + g, n, t.z + g * kNr, ld, false, 0, k, next);
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
-            each_vector<T>(
-                n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-                  f(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
-                });
+            each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+              f(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
+            });
           }
           for (int64_t r = 0; r < t.m; ++r) {
             const int64_t row = row_of(s, t.row + r);
-            each_vector<T>(
-                n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-                  h(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
-                });
+            each_vector<T>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+              h(At{s, t.row + r, row, u + i, count}, t.z + r * ld + i);
+            });
           }
           if (s + 1 == steps) continue;
           if (drop)
@@ -488,8 +486,7 @@ struct Recurrent {
               for (int64_t i = 0; i < n; ++i)
                 t.z[r * ld + i] *= widen(drop[(t.row + r) * units + u + i]);
           for (int64_t i = 0; i < t.m; i += mr)  // while the states are in L1
-            pack_tile_of(
-                t, t.next, i, [&](int64_t r) { return t.z + r * ld; }, u, n);
+            pack_tile_of(t, t.next, i, [&](int64_t r) { return t.z + r * ld; }, u, n);
         }
         T* packed_before = t.a;
         t.a = t.next, t.next = packed_before;
@@ -520,13 +517,11 @@ struct Recurrent {
         for (int64_t i = 0; i < t.m; i += mr) {
           for (int64_t r = t.row + i; r < t.row + min64(i + mr, t.m); ++r) {
             const int64_t row = row_of(s, r);
-            each_vector<T>(
-                units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
-                  f(At{s, r, row, u, count});
-                });
+            each_vector<T>(units, [&](int64_t u, int64_t count) __attribute__((always_inline)) {
+              f(At{s, r, row, u, count});
+            });
           }
-          pack_tile_of(
-              t, t.a, i, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; }, 0, k);
+          pack_tile_of(t, t.a, i, [&](int64_t r) { return dz + row_of(s, t.row + r) * k; }, 0, k);
         }
         for (int64_t b = 0; b < blocks; ++b)
           add_product(t, b, dh, drop, 0, k, fetch(t, ahead, s - 1, b, calls(t, k)));

@@ -46,15 +46,14 @@ HB_INLINE Vec<C> exp_below(Vec<C> x) {
 // Sum of e^(x - m); stored as well if y is not null.
 template <bool kStore, class C>
 HB_INLINE C exp_sum(const C* x, C m, C* y, int64_t n) {
-  return row_sum<C>(
-      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-        Vec<C> e = exp_below<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
-        if (kStore) store_n(y + i, e, count);
-        if (count < kLanes<C>) {
-          for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
-        }
-        return e;
-      });
+  return row_sum<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    Vec<C> e = exp_below<C>(load_n(x + i, count, Limits<C>::lowest()) - m);
+    if (kStore) store_n(y + i, e, count);
+    if (count < kLanes<C>) {
+      for (int64_t k = count; k < kLanes<C>; ++k) e[k] = 0;
+    }
+    return e;
+  });
 }
 template <class C>
 HB_INLINE C log_of(C x) {
@@ -62,9 +61,8 @@ HB_INLINE C log_of(C x) {
 }
 template <class C, class F>
 HB_INLINE void map_row(C* y, int64_t n, const F& f) {
-  each_vector<C>(
-      n, [&](int64_t i, int64_t count)
-             __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
+  each_vector<C>(n, [&](int64_t i, int64_t count)
+                        __attribute__((always_inline)) { store_n<C>(y + i, f(i, count), count); });
 }
 
 struct Softmax : RowKernel<1, 1> {
@@ -214,19 +212,18 @@ struct DenseSums {
 template <bool kStore, class C>
 HB_INLINE DenseSums<C> dense_sums(const C* x, const C* t, C m, C* e, int64_t n) {
   Vec<C> targets{}, asked{};
-  const C s = row_sum<C>(
-      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-        const Vec<C> w = load_n(t + i, count, C(0));
-        const Vec<C> below = load_n(x + i, count, Limits<C>::lowest()) - m;
-        Vec<C> y = exp_below<C>(below);
-        targets += w;
-        asked += w == C(0) ? w : w * below;
-        if (kStore) store_n(e + i, y, count);
-        if (count < kLanes<C>) {
-          for (int64_t k = count; k < kLanes<C>; ++k) y[k] = 0;
-        }
-        return y;
-      });
+  const C s = row_sum<C>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    const Vec<C> w = load_n(t + i, count, C(0));
+    const Vec<C> below = load_n(x + i, count, Limits<C>::lowest()) - m;
+    Vec<C> y = exp_below<C>(below);
+    targets += w;
+    asked += w == C(0) ? w : w * below;
+    if (kStore) store_n(e + i, y, count);
+    if (count < kLanes<C>) {
+      for (int64_t k = count; k < kLanes<C>; ++k) y[k] = 0;
+    }
+    return y;
+  });
   return {s, sum_lanes<C>(targets), sum_lanes<C>(asked)};
 }
 // Targets have the dtype of the logits, or float32.
