@@ -49,7 +49,7 @@ def set_matmul_precision(precision: str) -> None:
     """Set how exact float32 matrix products and convolutions must be.
 
     Less exact is never slower, and may be no different: processors with AVX512_BF16 take bfloat16
-    products at "medium", AMX (HORNBEAM_ISA=amx) at each setting; all others, and "high" without
+    products at "medium", AMX at each setting; all others, and "high" without
     AMX, compute in float32. float64, bfloat16 and float16 are not concerned: the last two are
     multiplied exactly and summed in float32 always.
     3x3 convolutions of float32 use Winograd's algorithm where it is faster (Lavin and Gray, 2016).

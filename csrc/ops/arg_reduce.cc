@@ -74,8 +74,8 @@ class ArgReduce {
 
   template <class V>  // of lanes
   static HB_INLINE V best_of(V a, V b) {
-    if constexpr (kLargest) return ((a > b) | (a != a)) ? a : b;
-    return ((a < b) | (a != a)) ? a : b;
+    if constexpr (kLargest) return larger(a, b);
+    return smaller(a, b);
   }
   // The first of the whole vectors' elements that is `best`; else how many they are.
   int64_t first_lane(const T* x, A best) const {

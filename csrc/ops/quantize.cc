@@ -9,8 +9,6 @@ HB_KERNELS_BEGIN
 template <class C>
 HB_INLINE C row_abs_max(const C* x, int64_t n) {
   constexpr int kStep = kLanes<C>;
-  const auto larger = [](auto a, auto b)
-                          __attribute__((always_inline)) { return ((a > b) | (a != a)) ? a : b; };
   Vec<C> m[4] = {};
   int64_t i = 0;
   for (; i + 4 * kStep <= n; i += 4 * kStep) {
@@ -19,7 +17,9 @@ HB_INLINE C row_abs_max(const C* x, int64_t n) {
   }
   for (; i < n; i += kStep)
     m[0] = larger(vabs<C>(load_n(x + i, min_of(int64_t(kStep), n - i), C(0))), m[0]);
-  return fold_lanes<kStep, C>(larger(larger(m[0], m[1]), larger(m[2], m[3])), larger);
+  return fold_lanes<kStep, C>(larger(larger(m[0], m[1]), larger(m[2], m[3])),
+                              [](auto a, auto b)
+                                  __attribute__((always_inline)) { return larger(a, b); });
 }
 
 // input: x [rows, n]; outputs: q int8 [rows, n], scale [rows, 1].

@@ -75,8 +75,7 @@ struct Maximum {  // NaN if any is
   static A identity() { return lowest<A>(); }
   template <class V>
   static HB_INLINE V apply(V a, V b) {
-    if constexpr (kIsFloat<A>) return ((a > b) | (a != a)) ? a : b;
-    return a > b ? a : b;
+    return larger(a, b);
   }
 };
 template <class A>
@@ -84,8 +83,7 @@ struct Minimum {
   static A identity() { return highest<A>(); }
   template <class V>
   static HB_INLINE V apply(V a, V b) {
-    if constexpr (kIsFloat<A>) return ((a < b) | (a != a)) ? a : b;
-    return a < b ? a : b;
+    return smaller(a, b);
   }
 };
 

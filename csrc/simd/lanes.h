@@ -1,9 +1,19 @@
-// From the lanes of a vector to one number.
+// From the lanes of a vector to one number, and the extremes of two numbers or vectors.
 #pragma once
 #include "simd/vec.h"
 
 namespace hb::HB_ISA {
 namespace {
+
+// a where it is larger (smaller) or NaN, else b: over many, NaN if any is.
+template <class V>
+HB_INLINE V larger(V a, V b) {
+  return ((a > b) | (a != a)) ? a : b;
+}
+template <class V>
+HB_INLINE V smaller(V a, V b) {
+  return ((a < b) | (a != a)) ? a : b;
+}
 
 template <class C, int kCount>
 struct Part {
