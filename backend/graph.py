@@ -125,7 +125,7 @@ class Node:
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
-        self.outputs = tuple(Value(self, i, s.shape, s.dtype) for i, s in enumerate(specs))
+        self.outputs = tuple([Value(self, i, s.shape, s.dtype) for i, s in enumerate(specs)])
         self.where = where
         self.device: str | None = None
         if devices.in_use:
@@ -238,6 +238,12 @@ class Graph:
             )
         self.read(variable)
         self.state[variable] = value
+
+    def keep(self, nodes: set[Node]) -> None:
+        """Drops all other nodes; inputs stay."""
+        self.nodes = [n for n in self.nodes if n in nodes or n.op.name == "input"]
+        self.variables = {var: v for var, v in self.variables.items() if v.node in nodes}
+        self._constants = {key: v for key, v in self._constants.items() if v.node in nodes}
 
     def root(self) -> Graph:
         graph = self

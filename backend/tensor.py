@@ -260,6 +260,13 @@ def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -
     return Tensor(_core.Tensor.from_numpy(array, name, copy))
 
 
+def filled(shape: tuple[int, ...], number: Tensor) -> Tensor:
+    """Tensor of `shape` that holds `number`, of rank 0, everywhere: written once, without a copy."""
+    core = _core.Tensor.empty(number.dtype, shape)
+    core.array(writable=True)[...] = number.core.array()
+    return Tensor(core).to(number.device)
+
+
 def from_dlpack(x) -> Tensor:
     """Tensor of any object with `__dlpack__` (torch, jax, cupy on the host), sharing its memory.
 

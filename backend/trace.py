@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import gc
 import threading
 import warnings
 from typing import NamedTuple
@@ -46,6 +48,10 @@ class Concrete:
     """
 
     def __init__(self, function, args, kwargs):
+        with _no_collection():
+            self._compile(function, args, kwargs)
+
+    def _compile(self, function, args, kwargs):
         graph = Graph()
         with graph:
 
@@ -133,6 +139,23 @@ class Batches:
             for v in self._concrete.variables:
                 v._version += 1
         return self._concrete.pack([Tensor(c) for c in last])
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """Without the cyclic garbage collector: most of what a trace makes lives until it is compiled.
+
+    The collector would walk over it again and again, a third of the time. (Threads that overlap
+    can have it back early, but it never stays off.)
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _separate_state(graph):

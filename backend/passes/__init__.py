@@ -1,8 +1,9 @@
 """Rewrites of graphs. Each pass is a function Graph → Graph in a file of its own.
 
-The order: what only differentiation needed goes first (`prune`, `decompose`), then the graph gets smaller
-(`fold`, `simplify`, `cse`, `dead`), then nodes are joined (`epilogue`, `cluster`, `sparse`). Last, copies go where an
-edge crosses devices (`partition`), and small equal clusters on a GPU become one launch (`launches`).
+The order: what only differentiation needed goes first (`dead`, `prune`, `decompose`), then the
+graph gets smaller (`simplify`, `cse`), then nodes are joined (`epilogue`, `cluster`, `sparse`). Last,
+copies go where an edge crosses devices (`partition`), and small equal clusters on a GPU become one
+launch (`launches`). Every pass leaves out what it makes superfluous.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def optimize(graph: Graph) -> Graph:
 
     trace = executor.debug("passes")
     stages = (
-        dead, prune, decompose, dead, simplify, cse, crossentropy, epilogue, dead, cluster,
-        sparse, dead, partition, launches, schedule,
+        dead, prune, decompose, simplify, cse, crossentropy, epilogue, cluster, sparse, partition,
+        launches, schedule,
     )  # fmt: skip
     with devices.follow_inputs():  # what a pass adds belongs where its inputs are
         for stage in stages:

@@ -10,7 +10,8 @@ class Rewrite:
     """Copies `graph` while `visit(node, inputs)` says what becomes of each node.
 
     `visit` returns the values that replace the node's outputs, or None to copy the node with the
-    new inputs. It may call ops: the new graph is the one being traced.
+    new inputs. It may call ops: the new graph is the one being traced. In the end it loses what no
+    result needs.
     """
 
     def __init__(self, graph: Graph):
@@ -18,10 +19,11 @@ class Rewrite:
         self.new = Graph(parent=graph.parent)
         self.mapping: dict[Value, Value] = {}
 
-    def run(self, visit) -> Graph:
-        old, new, mapping = self.old, self.new, self.mapping
+    def run(self, visit, nodes=None) -> Graph:
+        """The new graph; of these nodes of the old one, if not of all."""
+        new, mapping = self.new, self.mapping
         with new:
-            for node in old.nodes:
+            for node in self.old.nodes if nodes is None else nodes:
                 if node.op in (INPUT, CONSTANT, VARIABLE):
                     self.copy_leaf(node)
                     continue
@@ -56,7 +58,18 @@ class Rewrite:
         new.outputs = [m[v] for v in old.outputs]
         new.state = {var: m[v] for var, v in old.state.items()}
         new.captured = {outer: m[inner] for outer, inner in old.captured.items() if inner in m}
+        new.keep(needed(new))
         return new
+
+
+def needed(graph: Graph) -> set[Node]:
+    """The nodes that results are made of; variables that are only written too."""
+    found = {v.node for v in (*graph.outputs, *graph.state.values())}
+    found.update(graph.variables[var].node for var in graph.state)
+    for node in reversed(graph.nodes):
+        if node in found:
+            found.update(v.node for v in node.inputs)
+    return found
 
 
 def uses(graph: Graph) -> dict[Value, int]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from hornbeam import backend
 from hornbeam.backend.registry import Spec, op, primitive
+from hornbeam.backend.tensor import filled
 from hornbeam.ops import shapes
 
 OPS = backend.OPS
@@ -43,7 +44,7 @@ def full(shape, fill_value, dtype=None):
     dtype = dtype and backend.standardize_dtype(dtype)
     if not backend.is_tracing() and isinstance(fill_value, (bool, int, float)):
         value = backend.convert_to_tensor(fill_value, dtype)
-        return backend.convert_to_tensor(np.full(shape, np.asarray(value)), value.dtype)
+        return filled(shape, value)
     return shapes.broadcast_to(backend.convert_to_tensor(fill_value, dtype), shape)
 
 
