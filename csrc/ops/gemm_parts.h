@@ -1,5 +1,5 @@
-// GemmOf<T, S>: the product that computes in T and stores S, which is Gemm<T>; but float32, where
-// tile registers are to be used (gemm_amx.cc), is split into bfloat16 parts there.
+// GemmOf<T, S>: the product that computes in T and stores S, which is Gemm<T>; but float32 and
+// float16, where tile registers are to be used (gemm_amx.cc), are split into bfloat16 parts there.
 //
 // A float32 number is the exact sum of three bfloat16 numbers, x = x0 + x1 + x2, each the rest of
 // the one before rounded to nearest: |x1| <= 2^-9 |x|, |x2| <= 2^-18 |x|. So
@@ -8,7 +8,8 @@
 //   1 product   x0y0                                      2^-8 |xy|
 // (set_matmul_precision: highest, high, medium). With six the result is as near to the exact one as
 // that of float32 multiply-adds: they round at each of K additions; a tile adds 32 products before
-// it rounds a sum.
+// it rounds a sum. A float16 number is the exact sum of two, and what three products leave out,
+// 2^-18 |xy|, is far below the rounding of a result to float16.
 //
 // To the core this is one product of bfloat16 with a longer k: for every 32 of k, a block of 16
 // pairs for each of the products, small ones first.
@@ -45,9 +46,10 @@ struct Range {
 // How many products, and which parts of A (of B: the mirror image) they multiply.
 struct Parts {
   int num = 1, products = 1;
+  template <class S>
   static Parts of(Precision precision) {
-    if (precision == Precision::Highest) return {3, 6};
-    return precision == Precision::High ? Parts{2, 3} : Parts{1, 1};
+    if (sizeof(S) == 2 || precision == Precision::High) return {2, 3};
+    return precision == Precision::Highest ? Parts{3, 6} : Parts{1, 1};
   }
   int part(int product, bool of_a) const {
     constexpr int kSix[6][2] = {{2, 0}, {1, 1}, {0, 2}, {1, 0}, {0, 1}, {0, 0}};
@@ -104,17 +106,18 @@ struct PackParts {
   static Vec<uint32_t> min(Vec<uint32_t> a, Vec<uint32_t> b) { return a < b ? a : b; }
 };
 
-// As Gemm<float>.
+// As Gemm<float>, of operands stored as S.
+template <class S>
 class PartsGemm {
  public:
   void plan(int64_t m, int64_t n, int64_t k, int64_t batch, const GemmOperands& operands) {
     plain_.plan(m, n, k, batch, operands);
-    k_ = k, parts_ = Parts::of(matmul_precision());
+    k_ = k, parts_ = Parts::of<S>(matmul_precision());
     // Six products on tiles (2.1 TFLOP/s measured with operands in L2) take 0.6 of the time of
-    // multiply-adds (214 GFLOP/s); to split an element takes the time of about 50 of those. So
-    // every element must serve more than 100: m n > 100 (m + n).
-    split_ = has_tiles() && !operands.converts && k >= 64 && m * n >= 128 * (m + n);
-    if (split_) tiles_.plan(m, n, parts_.pairs(k), batch, {});
+    // multiply-adds (214 GFLOP/s), three 0.3; to split an element takes the time of about 50 of
+    // those. So every element must serve more than 50 / 0.4 or 50 / 0.7: m n > so many (m + n).
+    split_ = has_tiles() && k >= 64 && m * n >= (parts_.products > 3 ? 128 : 72) * (m + n);
+    if (split_) tiles_.plan(m, n, parts_.pairs(k), batch, {.converts = operands.converts});
   }
   template <class B>
   void pack_constant_b(const Prepare& p, const B& b) {
@@ -177,7 +180,11 @@ struct GemmOfTypes {
 };
 template <>
 struct GemmOfTypes<float, float> {
-  typedef PartsGemm type;
+  typedef PartsGemm<float> type;
+};
+template <>
+struct GemmOfTypes<float, f16> {
+  typedef PartsGemm<f16> type;
 };
 template <class T, class S>
 using GemmOf = typename GemmOfTypes<T, S>::type;

@@ -82,6 +82,36 @@ def test_fewer_products_are_as_exact_as_promised(precision, bits):
     assert multiply_adds < tiles < 2.0**-bits, "fewer products ran, and no worse than promised"
 
 
+@pytest.mark.parametrize("draw", DRAWS)
+def test_float16_is_rounded_once(draw):
+    rng = np.random.default_rng(0)
+    scale = 2.0**-15 if draw == "ill-scaled" else 1 / 16
+    a, b = ((DRAWS[draw](rng, s) * scale).astype("float16") for s in ((M, K), (K, N)))
+    wide = [v.astype("float64") for v in (a, b)]
+    exact, bound = wide[0] @ wide[1], np.abs(wide[0]) @ np.abs(wide[1])
+    assert 0.1 < np.abs(exact).max() < 60_000
+    got = np.asarray(ops.matmul(a, b)).astype("float64")
+    half_unit = np.maximum(np.abs(exact) * 2.0**-11, 2.0**-25)
+    assert np.all(np.abs(got - exact) <= half_unit + 2.0**-17 * bound)
+
+
+def test_float16_leaves_out_the_product_of_the_rests():
+    a, b = np.zeros((M, K), "float16"), np.zeros((K, N), "float16")
+    a[:, 0] = b[0] = 1 + 2.0**-10  # the parts 1 and 2^-10
+    a[:, 1], b[1] = -1, 1 + 2.0**-9
+    assert not np.asarray(ops.matmul(a, b)).any(), "2^-20 by multiply-adds: no tile registers"
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_float16_that_is_not_finite(bad):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype("float16") for s in ((M, K), (K, N)))
+    a[7, 5] = bad
+    with np.errstate(invalid="ignore"):
+        expected = a.astype("float64") @ b.astype("float64")
+    np.testing.assert_allclose(np.asarray(ops.matmul(a, b)), expected, rtol=1e-2, atol=0.1)
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, 2.0**-120, -(2.0**-103), 2.0**101])
 @pytest.mark.parametrize("side", [0, 1])
 def test_what_parts_cannot_hold_is_computed_by_multiply_adds(bad, side):
