@@ -111,6 +111,13 @@ static inline void parallel_for(int64_t num_tasks, const F& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+// parallel_for, or one task after another on this thread: what is small wakes no others.
+template <class F>
+static inline void parallel_unless(bool serial, int64_t num_tasks, const F& f) {
+  if (!serial) return parallel_for(num_tasks, f);
+  for (int64_t task = 0; task < num_tasks; ++task) f(task, 0);
+}
+
 class Packs;  // runtime/packs.h
 
 // Given to a kernel once, when a program is built. The kernel parses attributes, chooses its

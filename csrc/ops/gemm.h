@@ -174,7 +174,7 @@ class Gemm {
     if (keep_a || !b_ready)
       for (int i = 0; i < (plan_.serial ? 1 : num_threads()); ++i)
         *plan_.worker_at(scratch, i).kept = 0;
-    plan_.for_tasks(plan_.row_tiles * plan_.col_tiles, [&](int64_t task, int worker) {
+    parallel_unless(plan_.serial, plan_.row_tiles * plan_.col_tiles, [&](int64_t task, int worker) {
       const Worker w = plan_.worker_at(scratch, worker);
       const Block block = tile_of(task, 0, plan_.n, 0, plan_.k);
       if (block.p0 >= block.p1 || block.j0 >= block.j1) return;
@@ -206,15 +206,16 @@ class Gemm {
       do {
         const int64_t k1 = min64(plan_.k, k0 + plan_.slab_k);
         if (!packed_b_ && !(b_ready && one_slab)) pack_before(source, p.b, shared, j0, j1, k0, k1);
-        plan_.for_tasks(plan_.row_tiles * plan_.col_tiles, [&](int64_t task, int worker) {
-          const Worker w = plan_.worker_at(scratch, worker);
-          const Block block = tile_of(task, j0, j1, k0, k1);
-          if (block.j0 >= block.j1) return;
-          compute(
-              block, panels_of_a(p, w, block),
-              PanelsOfB(plan_, p.b, source, packed_b_ ? packed_b_ : shared, w.b, block, j0, j1, k0),
-              tiles_of_c(p, plan_.sums(scratch), w, block));
-        });
+        parallel_unless(plan_.serial, plan_.row_tiles * plan_.col_tiles,
+                        [&](int64_t task, int worker) {
+                          const Worker w = plan_.worker_at(scratch, worker);
+                          const Block block = tile_of(task, j0, j1, k0, k1);
+                          if (block.j0 >= block.j1) return;
+                          compute(block, panels_of_a(p, w, block),
+                                  PanelsOfB(plan_, p.b, source, packed_b_ ? packed_b_ : shared, w.b,
+                                            block, j0, j1, k0),
+                                  tiles_of_c(p, plan_.sums(scratch), w, block));
+                        });
         k0 += plan_.slab_k;
       } while (k0 < plan_.k);
     }
@@ -240,7 +241,7 @@ class Gemm {
     const SourceOfB source = stored_b();
     const int64_t m = plan_.m, n = plan_.n;
     Sum<T>* sums = plan_.sums(scratch);
-    plan_.for_tasks(plan_.parts, [&](int64_t part, int worker) {
+    parallel_unless(plan_.serial, plan_.parts, [&](int64_t part, int worker) {
       const Worker w = plan_.worker_at(scratch, worker);
       const int64_t k0 = part * plan_.part_k, k1 = min64(plan_.k, k0 + plan_.part_k);
       for (int64_t k = k0; k < k1; k += plan_.kc) {
@@ -259,7 +260,7 @@ class Gemm {
       }
     });
     const int64_t rows = max64(1, 16384 / (n * plan_.parts));
-    plan_.for_tasks(ceil_div(m, rows), [&](int64_t task, int) {
+    parallel_unless(plan_.serial, ceil_div(m, rows), [&](int64_t task, int) {
       for (int64_t i = task * rows; i < min64(m, (task + 1) * rows); ++i) {
         Sum<T>* x = sums + i * n;
         for (int64_t q = 1; q < plan_.parts; ++q)

@@ -135,7 +135,7 @@ void pack_b(const GemmPlan<T>& plan, const B& b, T* dst, int64_t j0, int64_t j1,
             int64_t k1) {
   constexpr int64_t kNr = kTileCols<T>, kGroup = 4;  // panels of one task
   const int64_t panels = ceil_div(j1 - j0, kNr), groups = ceil_div(panels, kGroup);
-  plan.for_tasks(ceil_div(k1 - k0, plan.kc) * groups, [&](int64_t task, int) {
+  parallel_unless(plan.serial, ceil_div(k1 - k0, plan.kc) * groups, [&](int64_t task, int) {
     const int64_t k = k0 + task / groups * plan.kc, kc = min64(plan.kc, k1 - k);
     const int64_t first = task % groups * kGroup;
     pack_panels(b, dst + (k - k0) * panels * kNr + first * kNr * kc, int(kNr), j0 + first * kNr,

@@ -72,15 +72,6 @@ struct GemmPlan {
     return n / parts * i + min64(i, n % parts);
   }
 
-  // Runs f(task, worker) for all tasks; a small product does not wake other threads.
-  template <class F>
-  HB_INLINE void for_tasks(int64_t num_tasks, const F& f) const {
-    if (serial)
-      for (int64_t task = 0; task < num_tasks; ++task) f(task, 0);
-    else
-      parallel_for(num_tasks, f);
-  }
-
   HB_INLINE TileKernel<T> kernel(int rows, int cols) const {
     return kernel_[rows < mr][cols > kLanes<T>];
   }

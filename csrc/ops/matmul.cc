@@ -145,10 +145,7 @@ struct MatmulVector final : MatmulKernel {
       const Out y{c + t / blocks * len, epilogue.elements(t / blocks * len)};
       along_k ? dots(matrix, x, y, i0, i1) : sums(matrix, x, y, i0, i1);
     };
-    if (s.batch * len * s.k < (1 << 17))
-      for (int64_t t = 0; t < s.batch * blocks; ++t) task(t, 0);
-    else
-      parallel_for(s.batch * blocks, task);
+    parallel_unless(s.batch * len * s.k < (1 << 17), s.batch * blocks, task);
   }
   struct Out {
     S* y;
@@ -339,10 +336,7 @@ struct MatmulBytes final : MatmulKernel {
       offset_columns(b + i * s.k * s.n, s.transpose_b ? s.k : s.n, s.transpose_b, s.k, j,
                      min64(s.n, j + kColumns), bias, to + i * s.n);
     };
-    if (num_b * s.n * s.k < (1 << 18))
-      for (int64_t t = 0; t < num_b * blocks; ++t) task(t, 0);
-    else
-      parallel_for(num_b * blocks, task);
+    parallel_unless(num_b * s.n * s.k < (1 << 18), num_b * blocks, task);
   }
 };
 

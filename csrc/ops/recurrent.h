@@ -249,14 +249,6 @@ struct Recurrent {
     return drop_at < 0 ? nullptr : static_cast<const S*>(c.inputs[drop_at]);
   }
 
-  template <class F>
-  HB_INLINE void for_tasks(int64_t n, const F& f) const {
-    if (serial)
-      for (int64_t i = 0; i < n; ++i) f(i, 0);
-    else
-      parallel_for(n, f);
-  }
-
   // What one task works on and with.
   struct Task {
     int64_t row, m;  // rows [row, row + m) of the batch
@@ -268,7 +260,7 @@ struct Recurrent {
   // Packs W, then runs f(task) for all tasks; `s`: the scratch.
   template <class F>
   void run(const S* w, bool backward, T* s, const F& f) const {
-    for_tasks(panels, [&](int64_t panel, int) {
+    parallel_unless(serial, panels, [&](int64_t panel, int) {
       const int64_t u = (backward ? panel : panel / gates) * kNr;
       const int64_t column = u + (backward ? 0 : panel % gates * units);
       const int n = int(min64(kNr, units - u));
@@ -281,7 +273,7 @@ struct Recurrent {
       }
       PackMatrix<T, S>{w, ld, backward}.pack(to, int(kNr), column, n, 0, k);
     });
-    for_tasks(tasks, [&](int64_t i, int worker) {
+    parallel_unless(serial, tasks, [&](int64_t i, int worker) {
       Task t;
       t.row = i * rows, t.m = min64(rows, batch - t.row);
       t.w = s;
