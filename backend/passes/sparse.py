@@ -8,6 +8,11 @@ of the table's size is made, filled or read. Same sums in the same order, so the
 
 Where all results keep their old value unless the row is touched (`where(nonzero_rows(g), new, old)`, the
 optimizers' `lazy_embeddings`), the engine walks over the touched rows alone (attribute `lazy`).
+
+The norm of such a gradient, to clip it, is that of the sums of its rows:
+
+Before: n = reduce_sum(square(g))
+After:  n = reduce_sum(square(segment_sums(rows, keys, order)))
 """
 
 from __future__ import annotations
@@ -29,9 +34,28 @@ def run(graph: Graph) -> Graph:
             readers.setdefault(v, []).append(node)
     for v in (*graph.outputs, *graph.state.values()):
         readers.setdefault(v, []).append(None)
+    squares = {node for node in graph.nodes if _is_for_norm(node, readers)}
+    for node in squares:
+        readers[node.inputs[0]].remove(node)
     rewrite, orders = Rewrite(graph), {}
 
+    def sorted_rows(source):
+        """(rows, the segments and rows in their order, number of segments)."""
+        rows, ids = (rewrite.mapping[v] for v in source.inputs)
+        order = {"num_segments": source.attrs["num_segments"], "wrap": source.attrs["wrap"]}
+        key = (ids, *order.values())
+        if key not in orders:
+            op = REGISTRY["segment_order"]
+            orders[key] = rewrite.new.add(op, (ids,), order, where=source.where).outputs
+        return rows, orders[key], order["num_segments"]
+
     def visit(node, inputs):
+        if node in squares:
+            rows, order, segments = sorted_rows(node.inputs[0].node)
+            sums = rewrite.new.add(
+                REGISTRY["segment_sums"], (rows, *order), {"num_segments": segments}, where=node.where
+            )
+            return rewrite.new.add(node.op, sums.outputs, {}, where=node.where).outputs
         if not _is_cluster(node):
             return None
         sums = [i for i, v in enumerate(node.inputs) if _is_sparse(v, node)]
@@ -47,16 +71,9 @@ def run(graph: Graph) -> Graph:
         place = {i: k for k, i in enumerate(i for i in range(count) if i != left_out)}
         inputs, places = [inputs[i] for i in place], []
         for i in sums:
-            source = node.inputs[i].node
-            rows, ids = (rewrite.mapping[v] for v in source.inputs)
-            order = {"num_segments": source.attrs["num_segments"], "wrap": source.attrs["wrap"]}
-            key = (ids, *order.values())
-            if key not in orders:
-                op = REGISTRY["segment_order"]
-                orders[key] = rewrite.new.add(op, (ids,), order, where=source.where).outputs
-            inputs[place[i]] = rows
+            inputs[place[i]], order, _ = sorted_rows(node.inputs[i].node)
             places += [place[i], len(inputs), len(inputs) + 1]
-            inputs += orders[key]
+            inputs += order
         for name in ("args", "outs", "lazy"):
             if name in attrs:
                 attrs[name] = tuple(
@@ -65,6 +82,16 @@ def run(graph: Graph) -> Graph:
         return rewrite.copy(node, tuple(inputs), attrs | {"sparse": tuple(places)})
 
     return rewrite.run(visit)
+
+
+def _is_for_norm(node: Node, readers) -> bool:
+    """Whether a node squares a sum of rows, and all that is wanted is the sum of all squares."""
+    if node.op.name != "square" or node.device or not _is_sparse(node.inputs[0], node):
+        return False
+    return all(
+        n is not None and n.op.name == "reduce_sum" and len(n.attrs["axes"]) == len(n.inputs[0].shape)
+        for n in readers[node.outputs[0]]
+    )
 
 
 def _is_cluster(node: Node | None) -> bool:

@@ -457,6 +457,36 @@ struct SegmentOrderKernel {
 };
 HB_CPU_KERNEL(segment_order, SegmentOrderKernel, kI32 | kI64)
 
+// y[k, :] = the sum of the rows of segment keys[k] if k is its first place, else zeros: all that a
+// function of the segments' sums needs that is zero for zeros. x, y: [n, inner]. A sum is added up
+// as elsewhere, row by row from zero.
+struct SegmentSums {
+  static constexpr int64_t kTask = 256;  // places
+  int64_t n, inner, segments;
+  explicit SegmentSums(Prepare& p)
+      : n(num_elements(p.inputs[1])), inner(1), segments(attr_int(*p.attrs, "num_segments")) {
+    for (int i = 1; i < p.outputs[0].rank; ++i) inner *= p.outputs[0].shape[i];
+  }
+  void run(const Call& c) const {
+    const float* x = static_cast<const float*>(c.inputs[0]);
+    const int32_t *keys = static_cast<const int32_t*>(c.inputs[1]),
+                  *order = static_cast<const int32_t*>(c.inputs[2]);
+    float* y = static_cast<float*>(c.outputs[0]);
+    parallel_for((n + kTask - 1) / kTask, [&](int64_t task, int) {
+      for (int64_t k = task * kTask; k < min_of(n, (task + 1) * kTask); ++k) {
+        float* to = y + k * inner;
+        memset(to, 0, size_t(inner) * sizeof(float));
+        if (keys[k] >= segments || (k > 0 && keys[k] == keys[k - 1])) continue;
+        for (int64_t j = k; j < n && keys[j] == keys[k]; ++j) {
+          const float* row = x + order[j] * inner;
+          for (int64_t i = 0; i < inner; ++i) to[i] += row[i];
+        }
+      }
+    });
+  }
+};
+HB_CPU_KERNEL(segment_sums, SegmentSums, kF32)
+
 // Which rows of x, [n, …], hold anything but zeros: [n, 1, …].
 struct NonzeroRows {
   int64_t n, inner = 1;

@@ -90,16 +90,53 @@ def test_every_optimizer_takes_rows(monkeypatch, make):
     both(monkeypatch, ids, one_gather, (300, 12), make)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: optimizers.Adam(0.1, clipnorm=0.5),
-        lambda: optimizers.Adam(0.1, global_clipnorm=0.5),
-        lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.1)),
-    ],
-)
-def test_a_gradient_with_other_readers_is_dense(monkeypatch, make):
+def test_a_gradient_with_other_readers_is_dense(monkeypatch):
+    def make():
+        return optimizers.LossScaleOptimizer(optimizers.Adam(0.1))
+
     both(monkeypatch, IDS["duplicates"], one_gather, (13, 4), make, expect_sparse=False)
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("ids", IDS)
+def test_the_norm_of_a_gradient_is_that_of_its_rows(monkeypatch, ids, lazy, clip):
+    def make():
+        return optimizers.SGD(0.1, momentum=0.9, lazy_embeddings=lazy, **{clip: 0.5})
+
+    def loss(table, ids, w):
+        return one_gather(table, ids) + ops.sum(ops.square(w))
+
+    args = (IDS[ids], loss, (13, 4), make)
+    got, program = train(*args, extra=[np.ones(3)])
+    assert not has_dense_gradient(program) and "segment_sums" in program.describe()
+    monkeypatch.setattr(sparse, "run", lambda graph: graph)
+    want, program = train(*args, extra=[np.ones(3)])
+    assert has_dense_gradient(program)
+    for a, b in zip(got, want, strict=True):  # a sum of squares in another order
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    unclipped = train(IDS[ids], loss, (13, 4), lambda: optimizers.SGD(0.1, 0.9), extra=[np.ones(3)])
+    assert abs(unclipped[0][0] - got[0]).max() > 1e-2  # the bound was reached
+
+
+def test_sums_at_the_first_place_of_a_segment():
+    from hornbeam.backend.registry import REGISTRY
+
+    for count, segments in ((1, 5), (700, 3), (1500, 400)):  # sums over many tasks, some dropped
+        ids = rng.integers(-2, segments + 2, count).astype("int32")
+        data = rng.normal(size=(count, 2, 3)).astype("float32")
+        wanted = np.zeros_like(data)
+        by_segment = np.where((ids >= 0) & (ids < segments), ids, segments)
+        order = np.argsort(by_segment, kind="stable")
+        for s in range(segments):
+            (places,) = np.nonzero(by_segment[order] == s)
+            for k in places:  # one after the other: the same bits
+                wanted[places[0]] += data[order[k]]
+        keys = REGISTRY["segment_order"](
+            ops.convert_to_tensor(ids), num_segments=segments, wrap=False
+        )
+        got = REGISTRY["segment_sums"](ops.convert_to_tensor(data), *keys, num_segments=segments)
+        np.testing.assert_array_equal(got.numpy(), wanted)
 
 
 def test_one_table_read_by_two_gathers(monkeypatch):
@@ -198,9 +235,8 @@ def test_every_optimizer_can_be_lazy(monkeypatch, make):
     "options, rows",
     [
         ({"clipvalue": 0.1}, True),
-        ({"clipnorm": 0.5}, False),
-        ({"global_clipnorm": 0.5}, False),
-        ({"use_ema": True}, False),
+        ({"use_ema": True}, True),
+        ({"use_ema": True, "ema_overwrite_frequency": 2}, False),
         ({"gradient_accumulation_steps": 2}, True),
         ({"loss_scale_factor": 4.0}, True),
     ],
@@ -210,6 +246,65 @@ def test_lazy_with_other_options(monkeypatch, options, rows):
         return optimizers.Adam(0.1, **LAZY, **options)
 
     both(monkeypatch, IDS["duplicates"], one_gather, (13, 4), make, expect_sparse=rows)
+
+
+@pytest.mark.parametrize(
+    "options, rows_alone",
+    [
+        ({}, True),
+        ({"clipvalue": 0.1}, True),
+        ({"clipnorm": 0.5}, True),
+        ({"global_clipnorm": 0.5}, True),
+        ({"weight_decay": 0.1}, True),
+        ({"use_ema": True}, True),
+        ({"use_ema": True, "global_clipnorm": 0.5}, True),
+        ({"loss_scale_factor": 4.0}, True),
+        ({"use_ema": True, "ema_overwrite_frequency": 2}, False),
+        ({"gradient_accumulation_steps": 2}, False),
+    ],
+)
+def test_what_visits_only_the_rows_of_the_batch(options, rows_alone):
+    table = keras.Variable(np.zeros((20, 4)), dtype="float32")
+    table.is_embedding = True
+    optimizer = optimizers.Adam(0.1, **LAZY, **options)
+    optimizer.build([table])
+
+    def step(ids):
+        with backend.GradientTape() as tape:
+            value = one_gather(table, ids)
+        optimizer.apply([tape.gradient(value, table)], [table])
+
+    graph = passes.optimize(backend.function(step).concrete(IDS["distinct"]).graph)
+    assert any("lazy" in node.attrs for node in graph.nodes) == rows_alone
+
+
+@pytest.mark.parametrize("options", [{"clipnorm": 0.7}, {"global_clipnorm": 0.7}])
+def test_lazy_rows_with_a_clipped_norm(options):
+    def loss(table, ids, w):
+        return ops.sum(ops.square(ops.take(table, ids, axis=0)) / 2) + ops.sum(w)
+
+    def make():
+        return optimizers.SGD(0.1, momentum=0.9, **LAZY, **options)
+
+    ids = IDS["duplicates"]
+    (table, w, *_), program = train(ids, loss, (13, 4), make, extra=[np.ones(3)])
+    assert not has_dense_gradient(program)
+    want, other = np.random.default_rng(1).normal(size=(13, 4)), np.ones(3)
+    velocity, velocity_other = np.zeros((13, 4)), np.zeros(3)
+    for k in range(3):
+        counts = np.bincount(np.roll(ids, k) if k < 2 else ids, minlength=13)
+        g, g_other = want * counts[:, None], np.ones(3)
+        squares = [np.sum(g**2), np.sum(g_other**2)]
+        norms = np.sqrt(squares if "clipnorm" in options else [sum(squares)] * 2)
+        assert (norms > 0.7).all()
+        g, g_other = g * 0.7 / norms[0], g_other * 0.7 / norms[1]
+        rows = counts > 0
+        velocity[rows] = 0.9 * velocity[rows] - 0.1 * g[rows]
+        want[rows] += velocity[rows]
+        velocity_other = 0.9 * velocity_other - 0.1 * g_other
+        other = other + velocity_other
+    np.testing.assert_allclose(table, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(w, other, rtol=1e-5)
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -285,7 +380,10 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in m.get_weights())).hexdigest()
 """
 
 
-@pytest.mark.parametrize("options", ["{}", "{'lazy_embeddings': True}"])
+@pytest.mark.parametrize(
+    "options",
+    ["{}", "{'lazy_embeddings': True}", "{'lazy_embeddings': True, 'global_clipnorm': 0.01}"],
+)
 def test_same_bits_for_any_number_of_threads(options, monkeypatch):
     digests = set()
     for threads in ("1", "2", "3"):

@@ -87,6 +87,11 @@ primitive(
     lambda ids, *, num_segments, wrap: [Spec(tuple(ids.shape), "int32")] * 2,
     doc="Segments in ascending order (`num_segments` for ids out of range) and their rows.",
 )
+primitive(
+    "segment_sums",
+    lambda rows, keys, order, *, num_segments: Spec(tuple(rows.shape), rows.dtype),
+    doc="The sum of a segment's rows at the first place of its segment in that order, else zeros.",
+)
 
 #: Rows that hold anything but zeros: x (n, …) → bool (n, 1, …).
 nonzero_rows = primitive(

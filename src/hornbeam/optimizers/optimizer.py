@@ -8,6 +8,7 @@ import re
 import warnings
 
 from hornbeam import backend, initializers, ops
+from hornbeam.backend import registry
 from hornbeam.ops import index
 from hornbeam.optimizers.schedules.learning_rate_schedule import LearningRateSchedule
 from hornbeam.saving import serialization_lib
@@ -32,8 +33,12 @@ class Optimizer:
             zero keep their values, and so do their slots; by default every row moves at every
             step (momentum, weight decay). Other mathematics, like the lazy Adam of other
             libraries, and much faster for large tables: a step costs what the rows of the batch
-            cost. The average weights of `use_ema` still move. `get_config` has it only if it is
-            set, so that Keras can read the configuration of all others.
+            cost, with `clipnorm`, `clipvalue`, `global_clipnorm` (the norm of a gradient is that of
+            its rows) and weight decay too. What is defined by all rows visits them all: the average
+            weights of `use_ema` still move, in a pass of their own, and with
+            `ema_overwrite_frequency`, `gradient_accumulation_steps`, a constraint on the table or a
+            `LossScaleOptimizer` the whole step does. `get_config` has it only if it is set, so that
+            Keras can read the configuration of all others.
 
     Example:
 
@@ -293,12 +298,13 @@ class Optimizer:
         pairs = self._with_gradient(grads, trainable_variables)
         grads = [ops.cast(g, v.dtype) for g, v in pairs]
         variables = [v for _, v in pairs]
+        scaled = grads
         if self.loss_scale_factor is not None:
-            grads = [g / self.loss_scale_factor for g in grads]
+            scaled = [g / self.loss_scale_factor for g in grads]
         if self.gradient_accumulation_steps:
-            self._accumulate_and_update(grads, variables)
+            self._accumulate_and_update(scaled, variables)
         else:
-            self._update(grads, variables)
+            self._update(scaled, variables, grads)
         if self.use_ema:
             self._update_averages()
         for variable in variables:
@@ -322,9 +328,9 @@ class Optimizer:
             )
         return pairs
 
-    def _update(self, grads, variables):
+    def _update(self, grads, variables, unscaled=None):
         touched = []  # of the variables whose other rows stay as they are
-        for gradient, variable in zip(grads, variables, strict=True):
+        for gradient, variable in zip(unscaled or grads, variables, strict=True):
             if self.lazy_embeddings and variable.is_embedding:
                 rows = index.nonzero_rows(gradient)
                 touched += [(v, rows) for v in (variable, *self._slots.get(id(variable), ()))]
@@ -400,8 +406,10 @@ class Optimizer:
         # the first average is the weights themselves
         momentum = ops.where(ops.equal(self.iterations, 0), 0.0, self.ema_momentum)
         for variable, average in zip(self._trainable_variables, self._averages, strict=True):
-            m = ops.cast(momentum, variable.dtype)
-            average.assign(m * average.value + (1.0 - m) * variable.value)
+            m, value = ops.cast(momentum, variable.dtype), variable.value
+            if self.lazy_embeddings and variable.is_embedding and backend.is_tracing():
+                value = _apart(value)
+            average.assign(m * average.value + (1.0 - m) * value)
         if self.ema_overwrite_frequency:
             due = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
             for variable, average in zip(self._trainable_variables, self._averages, strict=True):
@@ -500,3 +508,8 @@ class Optimizer:
                 config["learning_rate"], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _apart(value):
+    """The value, such that what is made of it is no part of the update, which visits few rows."""
+    return registry.apply(registry.REGISTRY["barrier"], (value, value), {})[0]
