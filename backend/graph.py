@@ -6,6 +6,7 @@ node; calling an op on a Value adds a node to the graph being traced.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -49,13 +50,19 @@ def is_tracing() -> bool:
     return _state.graph is not None
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_own(file: str) -> bool:
+    """Whether a file is part of hornbeam (or of the import system)."""
+    return file.startswith(_ROOTS) or "<frozen" in file
+
+
 def _user_line() -> tuple[str, int, str] | None:
     """File and line of the innermost frame outside of hornbeam, and the layer that is called."""
     frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_ROOTS) and "<frozen" not in name:
-            return name, frame.f_lineno, scope.current_path()
+        file = frame.f_code.co_filename
+        if not _is_own(file):
+            return file, frame.f_lineno, scope.current_path()
         frame = frame.f_back
     return None
 

@@ -7,7 +7,7 @@ None draws from the global generator (see `hornbeam.utils.set_random_seed`).
 
 from __future__ import annotations
 
-import secrets
+import random as python_random
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def make_default_seed() -> int:
     """Seed of generators without one: follows from the global seed if it was set."""
     if _Global.host is not None:
         return int(_Global.host.integers(1, 10**9))
-    return secrets.randbelow(10**9 - 1) + 1
+    return python_random.SystemRandom().randrange(1, 10**9)
 
 
 def global_seed_generator() -> SeedGenerator:

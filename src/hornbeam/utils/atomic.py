@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import stat
 
@@ -109,7 +108,7 @@ def _create(path):
     """A new, locked sibling of `path`: its name, and the open file."""
     folder, name = os.path.split(path)
     while True:
-        temporary = os.path.join(folder, f".{name[:_NAME]}.{secrets.token_hex(4)}.tmp")
+        temporary = os.path.join(folder, f".{name[:_NAME]}.{os.urandom(4).hex()}.tmp")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
             descriptor = os.open(temporary, flags, 0o666)
