@@ -261,9 +261,10 @@ def from_numpy(array: np.ndarray, dtype: str | None = None, copy: bool = True) -
 
 
 def filled(shape: tuple[int, ...], number: Tensor) -> Tensor:
-    """Tensor of `shape` that holds `number`, of rank 0, everywhere: written once, without a copy."""
-    core = _core.Tensor.empty(number.dtype, shape)
-    core.array(writable=True)[...] = number.core.array()
+    """Tensor of `shape` that holds `number`, of rank 0, everywhere: written once at most, not copied."""
+    core, bits = _core.Tensor.zeros(number.dtype, shape), number.core.array()
+    if any(bits.tobytes()):
+        core.array(writable=True)[...] = bits
     return Tensor(core).to(number.device)
 
 

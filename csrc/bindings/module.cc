@@ -350,11 +350,11 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Tensor>(m, "Tensor")
       .def_static("from_numpy", &from_numpy, py::arg("array"), py::arg("dtype"), py::arg("copy"))
       .def_static(
-          "empty",
+          "zeros",
           [](const std::string& dtype, const std::vector<int64_t>& shape) {
-            return Tensor::allocate(make_spec(dtype, shape));
+            return Tensor::zeros(make_spec(dtype, shape));
           },
-          py::arg("dtype"), py::arg("shape"), "Without values: write to `array(writable=True)`.")
+          py::arg("dtype"), py::arg("shape"))
       .def_property_readonly("shape", [](const Tensor& t) { return shape_of(t.spec); })
       .def_property_readonly("dtype", [](const Tensor& t) { return hb::dtype_name(t.spec.dtype); })
       .def_property_readonly("nbytes", &Tensor::bytes)

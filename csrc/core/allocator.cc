@@ -96,12 +96,13 @@ class BlockCache {
 };
 #endif
 
-// Memory of the system, or null. bytes <= SIZE_MAX / 2.
-void* system_allocate(size_t bytes) {
+// Memory of the system, or null; of zeros if it is to be. bytes <= SIZE_MAX / 2.
+void* system_allocate(size_t bytes, bool zeros) {
 #ifdef HB_POSIX_MEMORY
   if (bytes >= kHugePage) {
     const size_t size = round_up(bytes, kHugePage);
-    if (void* const block = BlockCache::instance().take(size)) return block;
+    if (void* const block = BlockCache::instance().take(size))
+      return zeros ? memset(block, 0, bytes) : block;
     // Map one huge page more than needed and cut the ends, so that the start is aligned to one.
     void* map =
         mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -116,7 +117,8 @@ void* system_allocate(size_t bytes) {
     return start;
   }
 #endif
-  return ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
+  void* const memory = ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
+  return zeros && memory ? memset(memory, 0, bytes) : memory;
 }
 
 void system_deallocate(void* memory, size_t bytes) {
@@ -131,14 +133,14 @@ void system_deallocate(void* memory, size_t bytes) {
 }
 
 // Counts the bytes if the limit allows it and takes the memory; null if either refuses.
-void* try_allocate(size_t bytes) {
+void* try_allocate(size_t bytes, bool zeros) {
   if (bytes > SIZE_MAX / 2) return nullptr;
   const size_t cap = limit().load(std::memory_order_relaxed);
   size_t before = in_use.load(std::memory_order_relaxed);
   do {
     if (bytes > cap || before > cap - bytes) return nullptr;
   } while (!in_use.compare_exchange_weak(before, before + bytes, std::memory_order_relaxed));
-  void* memory = system_allocate(bytes);
+  void* memory = system_allocate(bytes, zeros);
   if (!memory) {
     in_use.fetch_sub(bytes, std::memory_order_relaxed);
     return nullptr;
@@ -150,6 +152,20 @@ void* try_allocate(size_t bytes) {
   return memory;
 }
 
+void* allocate(size_t bytes, bool zeros) {
+  void* memory = try_allocate(bytes, zeros);
+  if (!memory) {
+    ArenaPool::instance().trim();
+    release_cached_blocks();
+    memory = try_allocate(bytes, zeros);
+  }
+  if (memory) return memory;
+  const size_t cap = memory_limit();
+  throw OutOfMemory("out of memory: " + std::to_string(bytes) + " bytes asked, " +
+                    std::to_string(memory_in_use()) + " bytes in use" +
+                    (cap == SIZE_MAX ? "" : ", limit " + std::to_string(cap) + " bytes"));
+}
+
 }  // namespace
 
 void release_cached_blocks() {
@@ -158,19 +174,8 @@ void release_cached_blocks() {
 #endif
 }
 
-void* allocate(size_t bytes) {
-  void* memory = try_allocate(bytes);
-  if (!memory) {
-    ArenaPool::instance().trim();
-    release_cached_blocks();
-    memory = try_allocate(bytes);
-  }
-  if (memory) return memory;
-  const size_t cap = memory_limit();
-  throw OutOfMemory("out of memory: " + std::to_string(bytes) + " bytes asked, " +
-                    std::to_string(memory_in_use()) + " bytes in use" +
-                    (cap == SIZE_MAX ? "" : ", limit " + std::to_string(cap) + " bytes"));
-}
+void* allocate(size_t bytes) { return allocate(bytes, false); }
+void* allocate_zeros(size_t bytes) { return allocate(bytes, true); }
 
 void deallocate(void* memory, size_t bytes) {
   if (!memory) return;

@@ -11,6 +11,7 @@ namespace hb {
 // 64-byte aligned memory. Throws OutOfMemory with the bytes asked and in use. Blocks of 2 MiB and
 // more ask the system for huge pages; up to 64 MiB of them are kept for the next of the same size.
 void* allocate(size_t bytes);
+void* allocate_zeros(size_t bytes);  // pages fresh from the system are zeros: they stay untouched
 void deallocate(void* memory, size_t bytes);  // `bytes` as in allocate; null is allowed
 
 void release_cached_blocks();  // gives the kept ones back to the system

@@ -2,10 +2,16 @@
 
 #include <string>
 
+#include "core/allocator.h"
+
 namespace hb {
 
 std::shared_ptr<Buffer> Buffer::allocate(size_t bytes, Device& device) {
   return std::shared_ptr<Buffer>(new Buffer(device.allocate(bytes), bytes, device, {}));
+}
+
+std::shared_ptr<Buffer> Buffer::zeros(size_t bytes) {
+  return std::shared_ptr<Buffer>(new Buffer(allocate_zeros(bytes), bytes, host_device(), {}));
 }
 
 std::shared_ptr<Buffer> Buffer::borrow(void* data, size_t bytes, std::function<void()> release) {
@@ -39,6 +45,8 @@ std::string to_string(const TensorSpec& s) {
 Tensor Tensor::allocate(const TensorSpec& spec, Device& device) {
   return {spec, Buffer::allocate(num_bytes(spec), device)};
 }
+
+Tensor Tensor::zeros(const TensorSpec& spec) { return {spec, Buffer::zeros(num_bytes(spec))}; }
 
 Tensor Tensor::to(Device& to) const {
   if (&to == &device()) return *this;

@@ -14,6 +14,7 @@ namespace hb {
 class Buffer {
  public:
   static std::shared_ptr<Buffer> allocate(size_t bytes, Device& device = host_device());
+  static std::shared_ptr<Buffer> zeros(size_t bytes);  // on the host
   static std::shared_ptr<Buffer> borrow(void* data, size_t bytes, std::function<void()> release);
   ~Buffer();
   Buffer(const Buffer&) = delete;
@@ -43,6 +44,7 @@ struct Tensor {
   std::shared_ptr<Buffer> buffer;
 
   static Tensor allocate(const TensorSpec& spec, Device& device = host_device());
+  static Tensor zeros(const TensorSpec& spec);  // on the host
   void* data() const { return buffer->data(); }
   size_t bytes() const { return num_bytes(spec); }
   Device& device() const { return buffer->device(); }

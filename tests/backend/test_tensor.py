@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from hornbeam import backend
+from hornbeam import backend, ops
 from hornbeam.backend import Variable, convert_to_tensor, from_dlpack
 
 DTYPES = [d for d in backend.dtypes.ALL if d != "bfloat16"]
@@ -120,3 +120,16 @@ def test_a_variable_starts_from_the_name_of_an_initializer():
         keras.Variable("onse", shape=(2,))
     with pytest.raises(ValueError, match="a shape is needed"):
         keras.Variable("ones")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool", "float64"])
+@pytest.mark.parametrize("shape", [(), (3, 0), (5, 7), (1200, 1000)])
+def test_filled_tensors(dtype, shape):
+    # large ones are made twice: the memory of the first may be used again
+    for number in (1, 0, 1, 0, -0.0):
+        t = ops.full(shape, number, dtype=dtype)
+        a = np.asarray(t, "float64")
+        assert t.dtype == dtype and t.shape == shape
+        np.testing.assert_array_equal(a, np.full(shape, number, "float64"))
+        is_float = dtype in ("float32", "float64", "bfloat16")
+        assert (np.signbit(a) == (is_float and bool(np.signbit(number)))).all()

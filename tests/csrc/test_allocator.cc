@@ -52,6 +52,18 @@ TEST(large_blocks_are_separate_and_come_back) {
   release_cached_blocks();
 }
 
+TEST(zeros_are_zeros_in_memory_used_before) {
+  for (size_t bytes : {size_t(70), 3 * kMiB + 1}) {
+    for (int round = 0; round < 2; ++round) {  // fresh, and (large ones) the same block again
+      auto* p = static_cast<unsigned char*>(allocate_zeros(bytes));
+      for (size_t i = 0; i < bytes; ++i) CHECK(p[i] == 0);
+      std::memset(p, 0xab, bytes);
+      deallocate(p, bytes);
+    }
+  }
+  release_cached_blocks();
+}
+
 TEST(out_of_memory) {
   void* p = allocate(1000);
   const std::string used = std::to_string(memory_in_use()) + " bytes in use";
