@@ -396,11 +396,13 @@ def convert_to_tensor(x, dtype: str | None = None):
 
     Python floats become `floatx()`, Python integers int32; arrays keep their dtype.
     """
+    graph = _state.graph
+    if graph is not None and type(x) is Value and (dtype is None or dtype is x.dtype):
+        return x  # operands of operands: most calls
     from hornbeam.backend.variable import Variable
 
     if dtype is not None:
         dtype = dtypes.standardize_dtype(dtype)
-    graph = _state.graph
     if isinstance(x, Variable):
         x = x.read()
     if graph is None:
