@@ -331,3 +331,25 @@ def test_updates_that_read_the_same_values_are_one_pass_over_them():
     step = function(lambda g: optimizer.apply([g], [weight])).concrete(gradient)
     clusters = [n for n in passes.optimize(step.graph).nodes if n.op.name == "elementwise"]
     assert [[v.shape for v in n.outputs] for n in clusters] == [[(4, 6), (4, 6)]]
+
+
+def test_a_rewrite_leaves_out_what_it_makes_superfluous():
+    count = Variable(np.zeros((), np.int32))
+    w = Variable(np.ones((4, 6), np.float32))
+
+    def f(x, unused):
+        count.assign(3)  # only written
+        return ops.exp(w * 2) + x
+
+    graph = function(f).concrete(X, X).graph
+    rewrite = passes.Rewrite(graph)
+
+    def without_exp(node, inputs):
+        return (rewrite.mapping[graph.inputs[0]],) if node.op.name == "exp" else None
+
+    new = rewrite.run(without_exp)
+    assert "multiply" not in names(new) and "add" in names(new)
+    assert list(new.variables) == [count] and list(new.state) == [count]
+    assert len(new.inputs) == 2 and all(v.node in new.nodes for v in new.inputs)
+    number = new.constant(ops.convert_to_tensor(2.0))  # was an operand of what is gone
+    assert number.node in new.nodes

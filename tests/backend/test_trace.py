@@ -246,3 +246,27 @@ def test_random_programs_with_state_do_what_they_do_eagerly(seed):
 
     for a, b in zip(run(False), run(True), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_afterwards_as_before(enabled):
+    inside = []
+
+    @function
+    def f(x, fails):
+        inside.append(gc.isenabled())
+        if fails:
+            raise ZeroDivisionError
+        return x + 1
+
+    try:
+        if not enabled:
+            gc.disable()
+        f(np.ones(2, np.float32), False)
+        assert gc.isenabled() == enabled
+        with pytest.raises(ZeroDivisionError):
+            f(np.ones(2, np.float32), True)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert inside == [False, False]
