@@ -167,7 +167,7 @@ class Graph:
     # ------------------------------------------------------------------ building
 
     def add(self, op, inputs, attrs, specs=None, where=None) -> Node:
-        inputs = tuple(v if v.node.graph is self else self.capture(v) for v in inputs)
+        inputs = tuple([v if v.node.graph is self else self.capture(v) for v in inputs])
         if specs is None:
             specs = op.specs(inputs, attrs)
         node = Node(self, op, inputs, attrs, specs, where or _user_line())

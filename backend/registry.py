@@ -59,7 +59,7 @@ class Op:
         return names is not None and (not inputs or inputs[0].dtype in names)
 
     def __call__(self, *inputs, **attrs):
-        inputs = tuple(graphs.convert_to_tensor(x) for x in inputs)
+        inputs = tuple([graphs.convert_to_tensor(x) for x in inputs])
         outputs = apply(self, inputs, attrs)
         return outputs[0] if len(outputs) == 1 else outputs
 

@@ -169,10 +169,10 @@ def any_symbolic(structure) -> bool:
     if isinstance(structure, KerasTensor):
         return True
     if isinstance(structure, (list, tuple)):
-        return any(
-            isinstance(x, KerasTensor) or (isinstance(x, (list, tuple, dict)) and any_symbolic(x))
-            for x in structure
-        )
+        for x in structure:
+            if isinstance(x, (KerasTensor, list, tuple, dict)) and any_symbolic(x):
+                return True
+        return False
     if isinstance(structure, dict):
         return any(any_symbolic(x) for x in structure.values())
     return False

@@ -27,7 +27,7 @@ class Rewrite:
                 if node.op in (INPUT, CONSTANT, VARIABLE):
                     self.copy_leaf(node)
                     continue
-                inputs = tuple(mapping[v] for v in node.inputs)
+                inputs = tuple([mapping[v] for v in node.inputs])
                 outputs = visit(node, inputs)
                 if outputs is None:
                     outputs = self.copy(node, inputs)
@@ -68,7 +68,8 @@ def needed(graph: Graph) -> set[Node]:
     found.update(graph.variables[var].node for var in graph.state)
     for node in reversed(graph.nodes):
         if node in found:
-            found.update(v.node for v in node.inputs)
+            for v in node.inputs:
+                found.add(v.node)
     return found
 
 

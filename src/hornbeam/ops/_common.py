@@ -36,7 +36,7 @@ def promote(*xs, at_least=(), number=False):
     dtype = backend.result_type(*names, *at_least)
     if number and dtype == "bool":
         dtype = "int32"
-    return tuple(backend.convert_to_tensor(x, dtype) for x in xs)
+    return tuple([backend.convert_to_tensor(x, dtype) for x in xs])
 
 
 def as_float(x):
