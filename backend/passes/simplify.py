@@ -1,6 +1,7 @@
-"""Constants are computed now, and what does nothing is left out.
+"""Constants are computed now, what does nothing is left out, and convolutions pad by themselves.
 
 Before: y = transpose(transpose(x)) * 1         After: y = x
+        y = conv(pad(x), w)                            y = conv(x, w, padding=...)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 
 from hornbeam.backend.devices import HOST
 from hornbeam.backend.graph import Graph
-from hornbeam.backend.passes.rewrite import Rewrite
+from hornbeam.backend.passes.rewrite import Rewrite, uses
 from hornbeam.backend.registry import CONSTANT
 
 _MAX_FOLDED = 1 << 16  # elements of a constant result
@@ -17,6 +18,7 @@ _MAX_FOLDED = 1 << 16  # elements of a constant result
 
 def run(graph: Graph) -> Graph:
     rewrite = Rewrite(graph)
+    count = uses(graph)
 
     def visit(node, inputs):
         name, out = node.op.name, node.outputs[0]
@@ -25,6 +27,8 @@ def run(graph: Graph) -> Graph:
             if folded is not None:
                 return folded
         rule = _RULES.get(name)
+        if name == "slice" and count[node.inputs[0]] == 1:
+            rule = _crop_of_gradient if inputs[0].node.op.name == "conv_grad_input" else rule
         replacement = rule(rewrite, node, inputs, out) if rule is not None else None
         return None if replacement is None else (replacement,)
 
@@ -128,6 +132,42 @@ def _is_everything(attrs):
     return not any(attrs["begin"]) and all(s == 1 for s in attrs["strides"])
 
 
+def _padded(padding, before, after):
+    """The padding of a convolution with so many zeros more around every axis of its image.
+
+    None where batch or channels are padded.
+    """
+    if before[0] or before[-1] or after[0] or after[-1]:
+        return None
+    more = [n for pair in zip(before[1:-1], after[1:-1], strict=True) for n in pair]
+    return tuple(a + b for a, b in zip(padding, more, strict=True))
+
+
+def _conv_of_pad(rewrite, node, inputs, out):
+    """Zeros around the image of a convolution, or of the gradient to its filter."""
+    source = inputs[0].node
+    if source.op.name != "pad" or _scalar(source.inputs[1]) != 0:
+        return None
+    padding = _padded(node.attrs["padding"], source.attrs["lo"], source.attrs["hi"])
+    if padding is None:
+        return None
+    inputs = (source.inputs[0], *inputs[1:])
+    return rewrite.copy(node, inputs, node.attrs | {"padding": padding})[0]
+
+
+def _crop_of_gradient(rewrite, node, inputs, out):
+    """What remains, without the border, of a gradient to an image that had been padded."""
+    source, begin = inputs[0].node, node.attrs["begin"]
+    if any(s != 1 for s in node.attrs["strides"]) or len(source.inputs) != 2:
+        return None
+    sizes = zip(inputs[0].shape, begin, out.shape, strict=True)
+    padding = _padded(source.attrs["padding"], begin, [n - b - m for n, b, m in sizes])
+    if padding is None:
+        return None
+    attrs = source.attrs | {"padding": padding, "input_shape": tuple(out.shape)}
+    return rewrite.new.add(source.op, source.inputs, attrs, where=source.where).outputs[0]
+
+
 def _identity_if_same(rewrite, node, inputs, out):
     return inputs[0] if _same(inputs[0], out) else None
 
@@ -143,6 +183,8 @@ def _reduce(rewrite, node, inputs, out):
 
 
 _RULES = {
+    "conv": _conv_of_pad,
+    "conv_grad_filter": _conv_of_pad,
     "add": _neutral(0, True),
     "subtract": _neutral(0, False),
     "multiply": _neutral(1, True),

@@ -353,3 +353,33 @@ def test_a_rewrite_leaves_out_what_it_makes_superfluous():
     assert len(new.inputs) == 2 and all(v.node in new.nodes for v in new.inputs)
     number = new.constant(ops.convert_to_tensor(2.0))  # was an operand of what is gone
     assert number.node in new.nodes
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("value", [0, 1])
+def test_convolutions_pad_by_themselves(strides, value):
+    x, w = normal(2, 7, 8, 3), normal(3, 4, 3, 5, seed=1)
+    around = [[0, 0], [1, 2], [3, 0], [0, 0]]
+    dy = normal(*ops.conv(np.pad(x, around), w, strides).shape, seed=2)
+
+    def f(x, w, dy):
+        with GradientTape() as tape:
+            tape.watch((x, w))
+            y = ops.conv(ops.pad(x, around, constant_values=value), w, strides)
+        return y, *tape.gradient(y, (x, w), output_gradients=dy)
+
+    graph = optimized(f, x, w, dy)
+    padding = (0, 0, 0, 0) if value else (1, 2, 3, 0)
+    assert node_of(graph, "conv").attrs["padding"] == padding
+    assert node_of(graph, "conv_grad_filter").attrs["padding"] == padding
+    assert node_of(graph, "conv_grad_input").attrs["padding"] == (1, 2, 3, 0)
+    assert ("pad" in names(graph)) == bool(value) and "slice" not in names(graph)
+    one_by_one = f(*(ops.convert_to_tensor(a) for a in (x, w, dy)))
+    for got, want in zip(function(f)(x, w, dy), one_by_one, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("around", [[[1, 0], [0, 0], [0, 0]], [[0, 0], [1, 1], [0, 2]]])
+def test_padding_of_batch_or_channels_stays(around):
+    x, w = normal(2, 9, 3), normal(2, 3 + sum(around[2]), 4)
+    assert "pad" in names(optimized(lambda x, w: ops.conv(ops.pad(x, around), w), x, w))
