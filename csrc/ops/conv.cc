@@ -2,10 +2,10 @@
 //                               w[tap, c, o] + bias[o]), per group of channels.
 //
 // A product of patches [n * positions, taps * c] with w [taps * c, o] on the packed core, the
-// patches read in place (conv.h); images with few channels have tiles of their own (conv_strip.h),
-// 3x3 filters of float32 are transformed first (conv_winograd.h). A 1x1 filter with stride 1 is a
-// plain product; depthwise filters have their own kernel. Threads share out positions. Layouts:
-// conv.h.
+// patches read in place (conv.h); images with few channels, and results with few, have tiles of
+// their own (conv_strip.h, conv_narrow.h), 3x3 filters of float32 are transformed first
+// (conv_winograd.h). A 1x1 filter with stride 1 is a plain product; depthwise filters have their
+// own kernel. Threads share out positions. Layouts: conv.h.
 //
 // Measured on one Zen 5 core (AVX-512, fp32, share of the multiply-add peak), 3x3 filters:
 // 32x32, 64 to 64 channels 83 %; 8x8, 256 to 256 88 %; 64x64, 3 to 32 45 %; 7x7 with stride 2,
@@ -14,6 +14,7 @@
 #include "ops/conv.h"
 
 #include "ops/conv_depthwise.h"
+#include "ops/conv_narrow.h"
 #include "ops/conv_strip.h"
 #include "ops/conv_winograd.h"
 
@@ -115,8 +116,12 @@ class Conv {
   explicit Conv(Prepare& p) {
     const ConvShape s(p.inputs[0], p.inputs[1], p.outputs[0], *p.attrs);
     const DType dtype = p.inputs[0].dtype;
-    kernel_ = ConvStrip::serves(dtype, s) ? static_cast<ConvKernel*>(new ConvStrip(s, p))
-                                          : make_winograd(dtype, s, p, false);
+    if (ConvStrip::serves(dtype, s))
+      kernel_ = new ConvStrip(s, p);
+    else if (ConvNarrow::serves(dtype, s, s.c, s.o))
+      kernel_ = new ConvNarrow(s, p, false);
+    else
+      kernel_ = make_winograd(dtype, s, p, false);
     if (!kernel_)
       kernel_ = make_conv_kernel<ConvPacked, ConvDepthwise>(dtype, s, p, s.cg, s.cg, s.og);
   }

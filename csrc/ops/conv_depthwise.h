@@ -106,9 +106,16 @@ class DepthwiseGather {
           for (int64_t j = 0; j < each; ++j) *at++ = inside ? x / stride * each + j : -1;
         }
     }
-    inside_.allocate(ceil_div(dst_[2], kPositions));
-    for (int64_t from = 0; from < dst_[2]; from += kPositions)
-      inside_.get()[from / kPositions] = is_inside(first_of(from));
+    // The positions of a residue modulo the stride meet the same taps.
+    step_ = gradient ? s.stride[2] : 1;
+    Group* group = groups_.allocate(step_ * ceil_div(dst_[2], step_ * kPositions));
+    for (int64_t residue = 0; residue < min64(step_, dst_[2]); ++residue) {
+      const int64_t num = ceil_div(dst_[2] - residue, step_);
+      for (int64_t from = 0; from < num; from += kPositions)
+        *group++ = group_at(residue + max64(0, min64(from, num - kPositions)) * step_,
+                            min64(kPositions, num));
+    }
+    num_groups_ = group - groups_.get();
   }
   int64_t source_size() const { return src_[0] * src_[1] * src_[2] * c_; }
   int64_t result_size() const { return dst_[0] * dst_[1] * dst_[2] * c_; }
@@ -130,14 +137,13 @@ class DepthwiseGather {
       const S* image = x + n * src_[0] * src_[1] * src_[2] * c_;
       for (int64_t first = done; first < c_; first += channels)
         for (int64_t h = h0; h < h1; ++h)
-          for (int64_t from = 0; from < dst_[2]; from += kPositions) {
-            const int64_t p = first_of(from);
-            const int count = int(min64(kPositions, dst_[2]));
+          for (int64_t i = 0; i < num_groups_; ++i) {
+            const Group& group = groups_.get()[i];
             const int64_t* at[kPositions];
-            for (int i = 0; i < kPositions; ++i) at[i] = positions(p + i);
-            const bool inside = inside_.get()[from / kPositions];
-            const int64_t to = (((n * dst_[0] + d) * dst_[1] + h) * dst_[2] + p) * c_;
-            const Place place{image, w, y + to, epilogue.elements(to), at, count, d, h};
+            positions(group, at);
+            const bool inside = group.inside;
+            const int64_t to = (((n * dst_[0] + d) * dst_[1] + h) * dst_[2] + group.p) * c_;
+            const Place place{image, w, y + to, epilogue.elements(to), at, &group, d, h};
             const int64_t end = min64(c_, first + channels);
             int64_t c0 = first;
             for (; c0 + 2 * L <= end; c0 += 2 * L)
@@ -153,23 +159,43 @@ class DepthwiseGather {
   static constexpr int L = kLanes<T>;
   static constexpr int kPositions = 4;
 
-  // The last positions of a row overlap those before; a row shorter than them repeats its end.
-  int64_t first_of(int64_t from) const { return max64(0, min64(from, dst_[2] - kPositions)); }
-  const int64_t* positions(int64_t p) const {
-    return at_[2].get() + min64(p, dst_[2] - 1) * kernel_[2];
-  }
-  // Whether every tap of positions p, p + 1, … lies in the image, equally far apart.
-  bool is_inside(int64_t p) const {
-    if (dst_[2] < kPositions) return false;
-    const int64_t* first = positions(p);
-    const int64_t position = positions(p + 1)[0] - first[0];
-    const int64_t step = kernel_[2] > 1 ? first[1] - first[0] : 0;
+  // Positions p, p + step_, …, of which there are `count`; the last ones of a row overlap those
+  // before. `inside`: the taps `first`, first + tap_step, … of all lie in the image, equally far
+  // apart, and are all that meet it.
+  struct Group {
+    int64_t p;
+    int64_t count, first, tap_step, taps;
+    bool inside;
+  };
+  // A row shorter than a group repeats its end.
+  HB_INLINE void positions(const Group& g, const int64_t** at) const {
     for (int64_t i = 0; i < kPositions; ++i)
-      for (int64_t k = 0; k < kernel_[2]; ++k) {
-        const int64_t at = positions(p + i)[k];
-        if (at < 0 || at != first[0] + i * position + k * step) return false;
+      at[i] = at_[2].get() + (g.p + min64(i, g.count - 1) * step_) * kernel_[2];
+  }
+  Group group_at(int64_t p, int64_t count) const {
+    Group g{p, count, 0, 1, 0, count == kPositions};
+    const int64_t* at[kPositions];
+    positions(g, at);
+    int64_t last = -1;
+    for (int64_t k = 0; k < kernel_[2]; ++k) {
+      if (at[0][k] < 0) continue;
+      if (g.taps == 0) g.first = k;
+      if (g.taps == 1) g.tap_step = k - last;
+      last = k, ++g.taps;
+    }
+    const int64_t step = g.taps > 1 ? at[0][g.first + g.tap_step] - at[0][g.first] : 0;
+    const int64_t position = g.taps > 0 ? at[1][g.first] - at[0][g.first] : 0;
+    int64_t meet = 0;
+    for (int64_t i = 0; i < kPositions; ++i) {
+      for (int64_t k = 0; k < kernel_[2]; ++k) meet += at[i][k] >= 0;
+      for (int64_t t = 0; t < g.taps; ++t) {
+        const int64_t k = g.first + t * g.tap_step;
+        g.inside = g.inside && k < kernel_[2] && at[i][k] >= 0 &&
+                   at[i][k] == at[0][g.first] + i * position + t * step;
       }
-    return true;
+    }
+    g.inside = g.inside && g.taps > 0 && meet == kPositions * g.taps;
+    return g;
   }
 
   const S* first_tap(const S* taps) const { return reverse_ ? taps + (kernel_[2] - 1) * c_ : taps; }
@@ -192,25 +218,28 @@ class DepthwiseGather {
     S* out;                    // at the first position
     Epilogue<S> epilogue;      // likewise
     const int64_t* const* at;  // [positions][filter width]
-    int count;
+    const Group* group;
     int64_t d, h;
   };
-  // kInside: see is_inside. Else a tap outside reads zeros; between strides, where there are many,
+  // kInside: see Group. Else a tap outside reads zeros; between strides, where there are many,
   // it is left out.
   template <int V, bool kInside>
   HB_INLINE void vectors(const Place& q, int64_t c0) const {
     Vec<T> acc[kPositions][V] = {};
-    const int64_t first = q.at[0][0] * c_ + c0, position = (q.at[1][0] - q.at[0][0]) * c_;
-    const int64_t step = kernel_[2] > 1 ? (q.at[0][1] - q.at[0][0]) * c_ : 0;
+    const Group& g = *q.group;
+    const int64_t k0 = g.first, k1 = k0 + g.tap_step, taps_in_row = kInside ? g.taps : kernel_[2];
+    const int64_t first = q.at[0][k0] * c_ + c0, position = (q.at[1][k0] - q.at[0][k0]) * c_;
+    const int64_t step = kInside && g.taps > 1 ? (q.at[0][k1] - q.at[0][k0]) * c_ : 0;
     for_filter_rows(q.image, q.w, q.d, q.h,
                     [&](const S* src, const S* taps) __attribute__((always_inline)) {
                       const S* x = src + first;
-                      const S* tap_k = first_tap(taps) + c0;
-                      const int64_t tap_step = reverse_ ? -c_ : c_;
-                      for (int64_t k = 0; k < kernel_[2]; ++k, x += step, tap_k += tap_step) {
-                        Vec<T> tap[V];
+                      const int64_t tap = reverse_ ? -c_ : c_;
+                      const int64_t tap_step = kInside ? tap * g.tap_step : tap;
+                      const S* tap_k = first_tap(taps) + c0 + (kInside ? k0 * tap : 0);
+                      for (int64_t k = 0; k < taps_in_row; ++k, x += step, tap_k += tap_step) {
+                        Vec<T> wk[V];
 #pragma GCC unroll 2
-                        for (int v = 0; v < V; ++v) tap[v] = load_as<T>(tap_k + v * L);
+                        for (int v = 0; v < V; ++v) wk[v] = load_as<T>(tap_k + v * L);
 #pragma GCC unroll 4
                         for (int i = 0; i < kPositions; ++i) {
                           const int64_t at = q.at[i][k];
@@ -219,22 +248,22 @@ class DepthwiseGather {
                                         : at < 0 ? zeros_.get() + c0
                                                  : src + at * c_ + c0;
 #pragma GCC unroll 2
-                          for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * tap[v];
+                          for (int v = 0; v < V; ++v) acc[i][v] += load_as<T>(xi + v * L) * wk[v];
                         }
                       }
                     });
 #pragma GCC unroll 4
     for (int i = 0; i < kPositions; ++i) {
-      if (i >= q.count) break;
+      if (i >= g.count) break;
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) {
-        const int64_t j = c0 + v * L, at = i * c_ + j;
+        const int64_t j = c0 + v * L, at = i * step_ * c_ + j;
         store_as(q.out + at, q.epilogue.template vector<T>(acc[i][v], j, at));
       }
     }
   }
   HB_INLINE void scalar(const Place& q, int64_t c) const {
-    for (int i = 0; i < q.count; ++i) {
+    for (int i = 0; i < q.group->count; ++i) {
       T v = 0;
       for_filter_rows(q.image, q.w, q.d, q.h,
                       [&](const S* src, const S* taps) __attribute__((always_inline)) {
@@ -243,7 +272,8 @@ class DepthwiseGather {
                             v += T(widen(src[q.at[i][k] * c_ + c])) *
                                  T(widen(first_tap(taps)[(reverse_ ? -k : k) * c_ + c]));
                       });
-      narrow(q.epilogue.template scalar<T>(v, c, i * c_ + c), q.out[i * c_ + c]);
+      const int64_t at = i * step_ * c_ + c;
+      narrow(q.epilogue.template scalar<T>(v, c, at), q.out[at]);
     }
   }
 
@@ -253,7 +283,8 @@ class DepthwiseGather {
   bool gradient_ = false;
   std::optional<BandShape> bands_;  // for all whole vectors of channels
   Zeros<int64_t> at_[3];
-  Zeros<bool> inside_;
+  Zeros<Group> groups_;
+  int64_t num_groups_ = 0, step_ = 1;
   Zeros<S> zeros_;
 };
 
@@ -272,6 +303,8 @@ class DepthwiseFilter {
     c_ = s.o, depth_ = depth;
     size_ = s.taps() * depth * c_;
     const int64_t rows = samples * out_[0] * out_[1];
+    const int64_t vectors = c_ / L, shares = ceil_div(vectors, kVectors);
+    vectors_ = shares ? ceil_div(vectors, shares) : 1;
     part_rows_ = max64(1, ceil_div(rows, kParts));
     parts_ = ceil_div(rows, part_rows_);
   }
@@ -303,6 +336,7 @@ class DepthwiseFilter {
   static constexpr int L = kLanes<T>;
   static constexpr int64_t kParts = 32;
   static constexpr int kTaps = 3, kVectors = HB_VEC_BYTES == 64 ? 4 : 2;  // sums in registers
+  static constexpr int kMaxAhead = 2;
 
   // A tap at a row of dy: x of position 0, and the positions [begin, end) at which it is inside.
   struct Place {
@@ -315,7 +349,7 @@ class DepthwiseFilter {
     const int64_t h = row % out_[1], d = row / out_[1] % out_[0];
     const int64_t n = row / out_[1] / out_[0];
     for (int64_t c0 = 0; c0 < c_;) {
-      const int vectors = c0 + kVectors * L <= c_ ? kVectors : c0 + L <= c_ ? 1 : 0;
+      const int64_t vectors = min64(vectors_, (c_ - c0) / L);
       for (int64_t kd = 0; kd < kernel_[0]; ++kd)
         for (int64_t kh = 0; kh < kernel_[1]; ++kh) {
           const int64_t sd = d * stride_[0] - lo_[0] + kd * dilation_[0];
@@ -326,18 +360,36 @@ class DepthwiseFilter {
           T* to = sum + (kd * kernel_[1] + kh) * taps * c_ + c0;
           for (int64_t t = 0; t < taps; t += kTaps) {
             const int num = int(min64(kTaps, taps - t));
-            Place places[kTaps];
+            Place places[kTaps] = {};
             for (int i = 0; i < num; ++i) places[i] = place(src, to, t + i);
+            Ahead ahead;
+            if (t == 0) ahead = next_of(kh, dy + c0, src);
             if (vectors == 0)
               add_elements(places, num, dy + c0);
-            else if (vectors == 1)
-              add_taps<1>(places, num, dy + c0);
             else
-              add_taps<kVectors>(places, num, dy + c0);
+              add_taps(int(vectors), places, num, dy + c0, ahead);
           }
         }
       c0 += vectors ? vectors * L : 1;
     }
+  }
+  // Pixels that the next row of dy meets first, a place for each position: itself, and of x the
+  // rows below those of this one. Every row of the filter fetches its share.
+  struct Ahead {
+    int num = 0;
+    const S* at[kMaxAhead];
+    int64_t step[kMaxAhead];
+  };
+  Ahead next_of(int64_t kh, const S* dy, const S* src) const {
+    Ahead ahead;
+    const int64_t pixel = depth_ * c_, row = in_[2] * pixel;
+    for (int64_t i = kh; i <= stride_[1] * stride_[2] && ahead.num < kMaxAhead; i += kernel_[1]) {
+      const int64_t r = (i - 1) / stride_[2], w = (i - 1) % stride_[2];
+      const int64_t below = (kernel_[1] - 1 - kh) * dilation_[1] + 1 + r;
+      ahead.at[ahead.num] = i == 0 ? dy + out_[2] * c_ : src + below * row + w * pixel;
+      ahead.step[ahead.num++] = i == 0 ? c_ : stride_[2] * pixel;
+    }
+    return ahead;
   }
   Place place(const S* src, T* sum, int64_t t) const {
     const int64_t w0 = t / depth_ * dilation_[2] - lo_[2], stride = stride_[2];
@@ -356,14 +408,17 @@ class DepthwiseFilter {
       *places[i].sum += v;
     }
   }
-  template <int V>
-  HB_INLINE void add_taps(const Place* places, int num, const S* dy) const {
-    if (num == 3) return add_vectors<3, V>(places, dy);
-    if (num == 2) return add_vectors<2, V>(places, dy);
-    add_vectors<1, V>(places, dy);
+  template <int V = kVectors>
+  HB_INLINE void add_taps(int vectors, const Place* places, int num, const S* dy,
+                          const Ahead& ahead) const {
+    if constexpr (V > 1)
+      if (vectors < V) return add_taps<V - 1>(vectors, places, num, dy, ahead);
+    if (num == 3) return add_vectors<3, V>(places, dy, ahead);
+    if (num == 2) return add_vectors<2, V>(places, dy, ahead);
+    add_vectors<1, V>(places, dy, ahead);
   }
   template <int N, int V>
-  void add_vectors(const Place* places, const S* dy) const {
+  void add_vectors(const Place* places, const S* dy, const Ahead& ahead) const {
     Vec<T> acc[N][V] = {};
     const int64_t step = stride_[2] * depth_ * c_;
     // All taps are inside from `first` to `last`.
@@ -374,6 +429,9 @@ class DepthwiseFilter {
     }
     first = min64(first, end), last = max64(first, last);
     const auto at = [&](int64_t p, bool all) __attribute__((always_inline)) {
+      for (int e = 0; e < ahead.num; ++e)
+#pragma GCC unroll 4
+        for (int j = 0; j < V; ++j) __builtin_prefetch(ahead.at[e] + p * ahead.step[e] + j * L);
       Vec<T> v[V];
 #pragma GCC unroll 4
       for (int j = 0; j < V; ++j) v[j] = load_as<T>(dy + p * c_ + j * L);
@@ -396,6 +454,7 @@ class DepthwiseFilter {
 
   int64_t in_[3] = {}, out_[3] = {}, kernel_[3] = {}, stride_[3] = {}, dilation_[3] = {};
   int64_t lo_[3] = {}, c_ = 0, depth_ = 1, size_ = 0, part_rows_ = 1, parts_ = 1;
+  int64_t vectors_ = 1;  // of channels at a time
 };
 
 }  // namespace

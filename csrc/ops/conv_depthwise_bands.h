@@ -68,26 +68,30 @@ struct BandPiece {
   int64_t row, column;
 };
 
-// Rows h .. h + rows and columns p .. p + columns at `width` channels: in place, or copied to `to`
+// Rows h .. h + rows and columns p .. p + columns at kWidth channels: in place, or copied to `to`
 // with zeros beyond the image of size[0] rows, size[1] columns and c channels.
-template <class S>
+template <int kWidth, class S>
 HB_INLINE BandPiece<S> band_piece(const S* image, const int64_t* size, int64_t c, int64_t h,
-                                  int64_t p, int64_t rows, int64_t columns, int width, S* to) {
+                                  int64_t p, int64_t rows, int64_t columns, S* to) {
   if (h >= 0 && h + rows <= size[0] && p >= 0 && p + columns <= size[1])
     return {image + (h * size[1] + p) * c, size[1] * c, c};
   const int64_t left = min64(columns, max64(0, -p)),
                 right = max64(left, min64(columns, size[1] - p));
+  const auto zeros = [](S * at, int64_t n) __attribute__((always_inline)) {
+    for (int64_t j = 0; j < n; ++j)  // a vector: a call for so few would take longer
+      memset(static_cast<void*>(at + j * kWidth), 0, kWidth * sizeof(S));
+  };
   S* at = to;
-  for (int64_t i = h; i < h + rows; ++i, at += columns * width) {
+  for (int64_t i = h; i < h + rows; ++i, at += columns * kWidth) {
     const bool outside = i < 0 || i >= size[0];
     const int64_t from = outside ? columns : left, end = outside ? columns : right;
-    memset(static_cast<void*>(at), 0, size_t(from * width) * sizeof(S));
+    zeros(at, from);
     const S* x = image + (i * size[1] + p) * c;
     for (int64_t j = from; j < end; ++j)
-      memcpy(static_cast<void*>(at + j * width), x + j * c, size_t(width) * sizeof(S));
-    memset(static_cast<void*>(at + end * width), 0, size_t((columns - end) * width) * sizeof(S));
+      memcpy(static_cast<void*>(at + j * kWidth), x + j * c, kWidth * sizeof(S));
+    zeros(at + end * kWidth, columns - end);
   }
-  return {to, columns * width, width};
+  return {to, columns * kWidth, kWidth};
 }
 
 // Fetches what the positions from (h, p) on read that those before in this band and in the last did
@@ -124,9 +128,9 @@ void depthwise_bands(const BandShape& b, bool gradient, int64_t samples, const S
         const int64_t count = min64(kBandPositions, b.dst[1] - p);
         for (int64_t c0 = 0; c0 + L <= b.c; c0 += L) {
           S copy[kRows * BandShape::kMaxColumns * L];
-          const BandPiece<S> from =
-              band_piece(x + n * b.src[0] * b.src[1] * b.c + c0, b.src, b.c, h * kStride - b.lo[0],
-                         p * b.stride[1] - b.lo[1], kRows, b.columns(), L, copy);
+          const BandPiece<S> from = band_piece<L>(
+              x + n * b.src[0] * b.src[1] * b.c + c0, b.src, b.c, h * kStride - b.lo[0],
+              p * b.stride[1] - b.lo[1], kRows, b.columns(), copy);
           fetch_band(x + n * b.src[0] * b.src[1] * b.c, b, h, p + kBandPositions, c0, L);
           const auto positions = [&](int64_t i, auto num) __attribute__((always_inline)) {
             constexpr int P = num;

@@ -7,11 +7,14 @@
 // [n * positions, taps of the residue * o] with the filter transposed: no multiplication by the
 // zeros between strides. Rows of a product go to their places in dx. Layouts: conv.h.
 //
-// Measured as in conv.cc: 83 % and 89 %; 16x16, 128 to 256 channels with stride 2 81 %. With three
-// channels (the gradient to an image) 9 %: the product has three columns.
+// Images of few channels have sums of their own (conv_narrow.h).
+//
+// Measured as in conv.cc: 83 % and 89 %; 16x16, 128 to 256 channels with stride 2 81 %.
 #include "ops/conv.h"
 #include "ops/conv_depthwise.h"
+#include "ops/conv_narrow.h"
 #include "ops/conv_winograd.h"
+#include "simd/stream.h"
 
 HB_KERNELS_BEGIN
 
@@ -67,6 +70,10 @@ class ConvGradInputPacked final : public ConvKernel {
     const Epilogue<S> epilogue = epilogue_.of<S>(call);
     for (int64_t i = 0; i < num_residues_; ++i) {
       const Residue& r = residues_[i];
+      if (r.num_taps == 0 && !epilogue.scale && !epilogue.bias && !epilogue.residual) {
+        fill_zeros(r, dx);
+        continue;
+      }
       for (int64_t g = 0; g < s_.groups; ++g) {
         Patches<X> q;
         q.data = reinterpret_cast<const X*>(dy + g * s_.og);
@@ -94,6 +101,28 @@ class ConvGradInputPacked final : public ConvKernel {
     int64_t num_taps = 0;
     GemmOf<T, S> gemm;
   };
+  // The pixels of a residue that no tap meets, as with 1x1 filters.
+  void fill_zeros(const Residue& r, S* dx) const {
+    const int64_t positions = s_.n * r.write.extent[0] * r.write.extent[1] * r.write.extent[2];
+    const size_t bytes = size_t(s_.c) * sizeof(S);
+    const bool past = s_.n * s_.in_size() * int64_t(bytes) > kStreamBytes &&
+                      bytes % HB_VEC_BYTES == 0 && uintptr_t(dx) % HB_VEC_BYTES == 0;
+    const int64_t block = max64(1, 65536 / max64(1, int64_t(bytes)));
+    parallel_for(ceil_div(positions, block), [&](int64_t task, int) {
+      const int64_t end = min64(positions, (task + 1) * block);
+      for (int64_t i = task * block; i < end; ++i) {
+        int64_t at;
+        GridRows{&r.write, s_.in, s_.c}.rows(i, 1, &at);
+        if (!past) {
+          memset(static_cast<void*>(dx + at), 0, bytes);
+          continue;
+        }
+        for (size_t b = 0; b < bytes; b += HB_VEC_BYTES)
+          stream(reinterpret_cast<char*>(dx + at) + b, Vec<char>{});
+      }
+      if (past) stream_fence();
+    });
+  }
   static Grid set(Grid g, int a, int64_t extent, int64_t stride, int64_t base) {
     g.extent[a] = extent, g.stride[a] = stride, g.base[a] = base;
     return g;
@@ -166,10 +195,12 @@ class ConvGradInput {
  public:
   explicit ConvGradInput(Prepare& p) {
     const ConvShape s(p.outputs[0], p.inputs[1], p.inputs[0], *p.attrs);
-    kernel_ = make_winograd(p.inputs[0].dtype, s, p, true);
+    const DType dtype = p.inputs[0].dtype;
+    kernel_ = ConvNarrow::serves(dtype, s, s.o, s.c) ? new ConvNarrow(s, p, true)
+                                                     : make_winograd(dtype, s, p, true);
     if (!kernel_)
-      kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(p.inputs[0].dtype, s,
-                                                                              p, s.og, s.og, s.cg);
+      kernel_ = make_conv_kernel<ConvGradInputPacked, ConvGradInputDepthwise>(dtype, s, p, s.og,
+                                                                              s.og, s.cg);
   }
   ConvGradInput(const ConvGradInput&) = delete;
   ConvGradInput& operator=(const ConvGradInput&) = delete;
