@@ -216,35 +216,52 @@ class ConvWinograd final : public ConvKernel {
     });
   }
 
-  // One panel of tiles. The last is filled up with copies of the last tile. What the next tile has
-  // beyond a neighbour is fetched meanwhile.
+  // One panel of tiles, a run of neighbours after another. The last panel is filled up with copies
+  // of the last tile. What the next run has beyond its neighbours above is fetched meanwhile.
   void transform_tiles(const TileImage& image, int64_t panel, float* v) const {
-    for (int64_t i = 0; i < mr_; ++i) {
+    for (int64_t i = 0, count; i < mr_; i += count, v += count * L) {
+      const int64_t tile = min64(panel * mr_ + i, tiles_.total - 1);
       int64_t n, row, col;
-      tiles_.at(min64(panel * mr_ + i + 1, tiles_.total - 1), &n, &row, &col);
-      const uintptr_t next =
-          uintptr_t(image.data) +
-          uintptr_t(((n * s_.h + row * MY - s_.lo[0]) * s_.w + col * MX - s_.lo[1]) * s_.c) * 4;
-      const auto fetch = [&](int y, int x, int64_t c) __attribute__((always_inline)) {
-        if (x >= NX - MX)
-          __builtin_prefetch(
-              reinterpret_cast<const void*>(next + uintptr_t(((y * s_.w + x) * s_.c + c) * 4)), 0,
-              2);
-      };
-      tiles_.at(min64(panel * mr_ + i, tiles_.total - 1), &n, &row, &col);
-      image.rectangle<MY + 2, NX>(
-          n, row * MY - s_.lo[0], col * MX - s_.lo[1], [&](const auto& pixel) {
-            for (int64_t c = 0; c < s_.c; c += L) {
-              float* to = v + c * mr_ + i * L;
-              both_axes<ImageAxis<MY>, ImageAxis<MX>>(
-                  [&](int y, int x) {
-                    fetch(y, x, c);
-                    return pixel(y, x, c);
-                  },
-                  [&](int y, int x, V t) { store(to + (y * NX + x) * slice_, t); });
-            }
-          });
+      tiles_.at(tile, &n, &row, &col);
+      count = min64(min64(mr_ - i, tiles_.cols - col), tiles_.total - tile);
+      transform_run(image, n, row, col, count, origin(image, min64(tile + count, tiles_.total - 1)),
+                    v);
     }
+  }
+  // Where a tile's first pixel is, or would be, outside of the image.
+  uintptr_t origin(const TileImage& image, int64_t tile) const {
+    int64_t n, row, col;
+    tiles_.at(tile, &n, &row, &col);
+    const int64_t pixel = (n * s_.h + row * MY - s_.lo[0]) * s_.w + col * MX - s_.lo[1];
+    return uintptr_t(image.data) + uintptr_t(pixel * s_.c) * sizeof(float);
+  }
+  // `count` tiles side by side: the two columns that neighbours share are transformed once.
+  void transform_run(const TileImage& image, int64_t n, int64_t row, int64_t col, int64_t count,
+                     uintptr_t next, float* v) const {
+    constexpr int NY = MY + 2;
+    image.rectangle<NY, kMaxRows * MX + 2>(
+        n, row * MY - s_.lo[0], col * MX - s_.lo[1], count * MX + 2, [&](const auto& pixel) {
+          for (int64_t c = 0; c < s_.c; c += L) {
+            V t[NY][NX];
+            int64_t first = 0;  // column of the tile
+            const auto at = [&](int y, int x) __attribute__((always_inline)) {
+              __builtin_prefetch(reinterpret_cast<const void*>(
+                                     next + uintptr_t((y * s_.w + first + x) * s_.c + c) * 4),
+                                 0, 2);
+              return pixel(y, first + x, c);
+            };
+            transform_columns<ImageAxis<MY>, 0, NX - MX>(t, at);
+            for (int64_t k = 0; k < count; ++k, first += MX) {
+              transform_columns<ImageAxis<MY>, NX - MX, NX>(t, at);
+              float* to = v + c * mr_ + k * L;
+              transform_rows<ImageAxis<MX>>(
+                  t, [&](int y, int x, V out) { store(to + (y * NX + x) * slice_, out); });
+#pragma GCC unroll 8
+              for (int y = 0; y < NY; ++y)
+                for (int x = 0; x < NX - MX; ++x) t[y][x] = t[y][MX + x];
+            }
+          }
+        });
   }
 
   // Panel j of U for the image's channels [k0, k1), from the start of u.

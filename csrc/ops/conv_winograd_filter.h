@@ -132,13 +132,13 @@ class FilterWinograd final : public ConvKernel {
     int64_t n, row, col;
     tiles_.at(tile, &n, &row, &col);
     const int64_t y0 = row * MY, x0 = col * MX;
-    b.x.template rectangle<NY, NX>(n, y0 - s_.lo[1], x0 - s_.lo[2], [&](const auto& pixel) {
+    b.x.template rectangle<NY, NX>(n, y0 - s_.lo[1], x0 - s_.lo[2], NX, [&](const auto& pixel) {
       for (int64_t c = b.c0; c < b.c1; c += L)
         pair_of_rows<P, ImageAxis<MY>, ImageAxis<MX>>(
             [&](int i, int j) { return pixel(i, j, c); },
             [&](int i, int j, V t) { store(v + (i * NX + j) * block_ * ldv_ + (c - b.c0), t); });
     });
-    b.dy.template rectangle<MY, MX>(n, y0, x0, [&](const auto& pixel) {
+    b.dy.template rectangle<MY, MX>(n, y0, x0, MX, [&](const auto& pixel) {
       for (int64_t o = b.o0; o < b.o1; o += L)
         pair_of_rows<P, GradientAxis<MY>, GradientAxis<MX>>(
             [&](int i, int j) { return pixel(i, j, o); },

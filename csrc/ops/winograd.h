@@ -196,27 +196,35 @@ HB_INLINE void transform_axis(const V (&in)[Axis::kFrom], V (&out)[Axis::kTo]) {
   }
 }
 
-// Both axes of a rectangle: reads load(i, j), gives store(i, j, v).
-template <class AxisY, class AxisX, class Load, class Store>
-HB_INLINE void both_axes(const Load& load, const Store& store) {
-  using V = Vec<float>;
-  V t[AxisY::kTo][AxisX::kFrom];
+// A rectangle's columns [kFirst, kEnd), of what load(i, j) gives, along y; then its rows along x,
+// to store(i, j, v).
+template <class AxisY, int kFirst, int kEnd, int NX, class Load>
+HB_INLINE void transform_columns(Vec<float> (&t)[AxisY::kTo][NX], const Load& load) {
 #pragma GCC unroll 8
-  for (int j = 0; j < AxisX::kFrom; ++j) {
-    V in[AxisY::kFrom], out[AxisY::kTo];
+  for (int j = kFirst; j < kEnd; ++j) {
+    Vec<float> in[AxisY::kFrom], out[AxisY::kTo];
 #pragma GCC unroll 8
     for (int i = 0; i < AxisY::kFrom; ++i) in[i] = load(i, j);
     transform_axis<AxisY>(in, out);
 #pragma GCC unroll 8
     for (int i = 0; i < AxisY::kTo; ++i) t[i][j] = out[i];
   }
+}
+template <class AxisX, int NY, class Store>
+HB_INLINE void transform_rows(const Vec<float> (&t)[NY][AxisX::kFrom], const Store& store) {
 #pragma GCC unroll 8
-  for (int i = 0; i < AxisY::kTo; ++i) {
-    V out[AxisX::kTo];
+  for (int i = 0; i < NY; ++i) {
+    Vec<float> out[AxisX::kTo];
     transform_axis<AxisX>(t[i], out);
 #pragma GCC unroll 8
     for (int j = 0; j < AxisX::kTo; ++j) store(i, j, out[j]);
   }
+}
+template <class AxisY, class AxisX, class Load, class Store>
+HB_INLINE void both_axes(const Load& load, const Store& store) {
+  Vec<float> t[AxisY::kTo][AxisX::kFrom];
+  transform_columns<AxisY, 0, AxisX::kFrom>(t, load);
+  transform_rows<AxisX>(t, store);
 }
 // The same for the two rows of the result of pair P: store(0 or 1, j, v).
 template <int P, class AxisY, class AxisX, class Load, class Store>
@@ -230,13 +238,7 @@ HB_INLINE void pair_of_rows(const Load& load, const Store& store) {
     for (int i = 0; i < AxisY::kFrom; ++i) in[i] = load(i, j);
     AxisY::template pair<P>(in, t[0][j], t[1][j]);
   }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    V out[AxisX::kTo];
-    transform_axis<AxisX>(t[i], out);
-#pragma GCC unroll 8
-    for (int j = 0; j < AxisX::kTo; ++j) store(i, j, out[j]);
-  }
+  transform_rows<AxisX>(t, store);
 }
 
 // The first n of kLanes elements; others are zero.
@@ -269,25 +271,27 @@ struct TileImage {
     memcpy(scratch, last, size_t(c) * sizeof(float));
     last = scratch;
   }
-  // f(load) with load(y, x, c): a vector of channels of pixel (y, x) of a rectangle; zero outside.
-  template <int NY, int NX, class F>
-  HB_INLINE void rectangle(int64_t i, int64_t y0, int64_t x0, const F& f) const {
+  // f(load) with load(y, x, c): a vector of channels of pixel (y, x) of a rectangle of `width` <=
+  // kMost pixels; zero outside.
+  template <int NY, int kMost, class F>
+  HB_INLINE void rectangle(int64_t i, int64_t y0, int64_t x0, int64_t width, const F& f) const {
     const int64_t first = (i * h + y0) * w + x0, end = n * h * w - 1;
-    if (y0 >= 0 && y0 + NY <= h && x0 >= 0 && x0 + NX <= w && first + (NY - 1) * w + NX <= end) {
+    if (y0 >= 0 && y0 + NY <= h && x0 >= 0 && x0 + width <= w &&
+        first + (NY - 1) * w + width <= end) {
       const float* from = data + first * c;
       const int64_t step = c, row = w * c;
-      f([=](int y, int x, int64_t k)
+      f([=](int y, int64_t x, int64_t k)
             __attribute__((always_inline)) { return load(from + y * row + x * step + k); });
       return;
     }
-    const float* pixel[NY][NX];
+    const float* pixel[NY][kMost];
     for (int y = 0; y < NY; ++y)
-      for (int x = 0; x < NX; ++x) {
+      for (int64_t x = 0; x < width; ++x) {
         const int64_t at = first + y * w + x;
         const bool inside = y0 + y >= 0 && y0 + y < h && x0 + x >= 0 && x0 + x < w;
         pixel[y][x] = !inside ? zeros : at == end ? last : data + at * c;
       }
-    f([&](int y, int x, int64_t k)
+    f([&](int y, int64_t x, int64_t k)
           __attribute__((always_inline)) { return load(pixel[y][x] + k); });
   }
 };
