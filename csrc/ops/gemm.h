@@ -128,8 +128,9 @@ class Gemm {
             a.place(t, p);
             c.place(t, plan_.row_at(p));
             if (kc >= kFetchK)
-              t.next = plan_.one_by_one && !first ? a.next((j - block.j0) / kNr, b_panels)
-                                                  : b.next(p - p0, p1 - p0);
+              t.next = plan_.one_by_one && (!first || b.packed())
+                           ? a.next((j - block.j0) / kNr, b_panels)
+                           : b.next(p - p0, p1 - p0);
             if (t.b_copy) {
               plan_.copy_kernel(t.m)(t);
               t.b = t.b_copy, t.ldb = kNr, t.b_copy = nullptr;

@@ -157,6 +157,23 @@ void tile_kernel(const Tile<E>& t) {
     }
     return;
   }
+  if constexpr (kPerElement<E> <= 2 && !__is_same(T, int32_t))
+    if (t.n == NV * L) {
+      const Epilogue<T> epilogue = *t.epilogue;  // a copy: stores to C might change the other
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; ++i) {
+        if (i >= t.m) return;
+        T* c = t.c + t.row[i];
+        const int64_t at = t.row[i] + t.column;
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) {
+          Vec<T> v = acc[i][j];
+          if (t.add) v += load(c + j * L);
+          store(c + j * L, epilogue.template vector<T>(v, t.column + j * L, at + j * L));
+        }
+      }
+      return;
+    }
   // Fewer columns: through memory.
   if (t.epilogue) {
     alignas(64) T sums[MR * NV * L];

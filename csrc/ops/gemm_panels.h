@@ -173,9 +173,9 @@ class PanelsOfB {
     const bool full = plan_.n - j >= kNr;
     switch (source_) {
       case SourceOfB::kPacked:
-        return packed(t, before_ + (k - k0_) * width_ + (j - j0_) * kc);
+        return set_packed(t, before_ + (k - k0_) * width_ + (j - j0_) * kc);
       case SourceOfB::kInPlace:
-        return full ? in_place(t) : packed(t, before_ + (k - k0_) * kNr);
+        return full ? in_place(t) : set_packed(t, before_ + (k - k0_) * kNr);
       case SourceOfB::kCopied: {
         // A kept B stays; beside a kept A there is room for one panel.
         T* own = here_;
@@ -185,20 +185,21 @@ class PanelsOfB {
           return in_place(t);
         }
         if (first) pack_panels(b_, own, int(kNr), j, plan_.n, k, kc);
-        return packed(t, own);
+        return set_packed(t, own);
       }
       case SourceOfB::kStreamed: {
         const int64_t q = turn();
         if (q == 0)
           pack_panels(b_, here_, int(kNr), j, min64(block_.j1, j + kStreamed * kNr), k, kc);
-        return packed(t, here_ + q * kNr * kc);
+        return set_packed(t, here_ + q * kNr * kc);
       }
     }
   }
+  bool packed() const { return source_ == SourceOfB::kPacked; }
   // One of `parts` parts of what is read from the operand after the panel that was placed. Panels
   // that are packed together are fetched together.
   HB_INLINE Lines<T> next(int64_t part, int64_t parts) const {
-    if (source_ == SourceOfB::kPacked) return {};
+    if (packed()) return {};
     const int64_t group = source_ == SourceOfB::kStreamed ? kStreamed : 1, q = turn() % group;
     int64_t j = j_ + (group - q) * kNr, k = k_;
     if (j >= block_.j1) j = block_.j0, k += kc_;
@@ -211,7 +212,7 @@ class PanelsOfB {
   static constexpr int64_t kNr = kTileCols<T>, kStreamed = GemmPlan<T>::kStreamed;
 
   HB_INLINE int64_t turn() const { return (j_ - block_.j0) / kNr % kStreamed; }
-  HB_INLINE static void packed(Tile<T>& t, const T* panel) { t.b = panel, t.ldb = kNr; }
+  HB_INLINE static void set_packed(Tile<T>& t, const T* panel) { t.b = panel, t.ldb = kNr; }
   HB_INLINE void in_place(Tile<T>& t) const {
     if constexpr (requires { b_.in_place(j_, k_), b_.ld; })
       t.b = b_.in_place(j_, k_), t.ldb = b_.ld;

@@ -212,7 +212,7 @@ struct GemmPlan {
       col_tiles = max64(1, min64(wanted / row_tiles, slab_n / (4 * kNr)));
     }
     block = ceil_div(a_panels, row_tiles);
-    one_by_one = slice && schedule == kKeepB;
+    one_by_one = (slice || read_a == ReadA::kRuns) && schedule == kKeepB;
     // The first panel of A that meets a panel of B packs it on its way.
     if (kPerElement<T> == 1 && b_rows && !in_place_b && packs_a &&
         (schedule == kKeepA || (schedule == kKeepB && col_tiles == 1)))
