@@ -12,10 +12,10 @@
 //
 //   kKeepA (few rows): for a tile of columns (a task):  for kc of K:  for a panel of B: pack it,
 //                        for a panel of A (L2): register kernel
-//   kKeepB:            for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (in L2), or
-//                        point at its rows in place;    for a panel of B: for a panel of A: kernel
-//                      or, where B [kc x N] fits L2:    for a panel of A: pack it (in L1),
-//                                                         for a panel of B: kernel
+//   kKeepB:            for a tile of rows (a task):     for kc of K:  pack A [mc x kc] (in L2);
+//                                                       for a panel of B: for a panel of A: kernel
+//                      or, where B [kc x N] fits L2:    for a panel of A: pack it (in L1) or point
+//                                              at its rows in place;  for a panel of B: kernel
 //   kShareB (both too large): as kKeepB, but all threads pack one B, a slab at a time
 //
 // The floor is the rate of multiply-adds: the register kernel alone reaches 97 to 99 % of it with
@@ -104,8 +104,8 @@ class Gemm {
   };
 
   // The tile loops. All panels of A meet a panel of B in turn, or (one by one) all panels of B a
-  // panel of A. The kernels fetch what is packed next meanwhile, a part each: of B, and where
-  // panels of A are packed one by one, of A once the first has met all of B.
+  // panel of A. The kernels fetch what is packed or read next meanwhile, a part each: of B, and
+  // where panels of A come one by one, of A once B is packed.
   template <class A, class B, class C>
   void compute(const Block& block, A a, B b, C c) const {
     const OpenTiles tiles(plan_.on_tiles);

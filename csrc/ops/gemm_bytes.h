@@ -23,7 +23,7 @@ struct PackMatrixBytes {
   // Full panels i, i + width, ..., one after another: rows are read for a few of them at a time.
   void pack_panels(T* dst, int width, int64_t panels, int64_t i, int64_t k, int64_t kc) const {
     const bool wide = !along_k && width % L == 0;
-    const int64_t most = wide ? 4 : 1;
+    const int64_t most = wide ? 4 : 1, ahead = 8 * ld;  // fetched meanwhile
     for (int64_t p = 0; p < panels; p += most, dst += most * width * kc) {
       if (!wide) {
         pack(dst, width, i + p * width, width, k, kc);
@@ -32,6 +32,8 @@ struct PackMatrixBytes {
       const int64_t count = min64(most, panels - p);
       for (int64_t q = 0; q < kc; ++q) {
         const Rows rows(*this, k + q, i + p * width);
+        for (const int8_t* row : rows.at)
+          for (int64_t r = 0; r < count * width; r += 64) __builtin_prefetch(row + ahead + r);
         for (int64_t r = 0; r < count; ++r)
           for (int g = 0; g < width; g += L)
             store(dst + (r * kc + q) * width + g, rows.join(r * width + g));
@@ -52,7 +54,7 @@ struct PackMatrixBytes {
     for (int r = 0; r < n; ++r)
       rows[r] = reinterpret_cast<const Stored*>(data + (i + r) * ld + k * kPer);
     const int64_t whole = min64(kc, depth / kPer - k);
-    pack_rows<T, Stored>(dst, width, rows, n, whole, whole);
+    pack_rows<T, Stored>(dst, width, rows, n, whole, whole, width * ld / kPer);
     if (whole == kc) return;
     for (int r = 0; r < width; ++r) {
       Stored last{};

@@ -157,7 +157,7 @@ void tile_kernel(const Tile<E>& t) {
     }
     return;
   }
-  if constexpr (kPerElement<E> <= 2 && !__is_same(T, int32_t))
+  if constexpr (__is_same(T, float) && NV > 1 && !kCopyB)
     if (t.n == NV * L) {
       const Epilogue<T> epilogue = *t.epilogue;  // a copy: stores to C might change the other
 #pragma GCC unroll 16

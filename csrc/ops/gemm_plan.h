@@ -58,7 +58,7 @@ struct GemmPlan {
   int64_t max_runs = 0;  // of a panel of A in place, within kc
   // The tasks of kKeepA, kKeepB, kShareB; `block` panels of A at most are computed together.
   int64_t row_tiles = 1, col_tiles = 1, block = 1;
-  bool one_by_one = false;         // panels of A are packed one by one: all of B (kc) is in L2
+  bool one_by_one = false;         // panels of A meet all of B (kc), in L2, one by one
   int64_t slab_n = 1, slab_k = 1;  // of a shared B
   int64_t parts = 1, part_k = 0;   // of K
 
