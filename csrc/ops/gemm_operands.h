@@ -14,6 +14,16 @@ HB_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 HB_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 HB_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+// One of `parts` parts of n rows along k, of kc elements each, ld apart.
+template <class S>
+HB_INLINE Lines<S> lines_along(const S* data, int64_t ld, int64_t n, int64_t kc, int64_t part,
+                               int64_t parts) {
+  const int64_t first = kc * part / parts, count = kc * (part + 1) / parts - first;
+  int log_rows = 0;
+  while (int64_t(1) << log_rows < n) ++log_rows;
+  return {data + first, ld, ceil_div(count, kTileCols<S>) << log_rows, log_rows};
+}
+
 // ---- packers of matrices --------------------------------------------------------------------
 // pack(dst, width, i, n, k, kc): dst[kk * width + r] = operand(i + r, k + kk), where i counts rows
 // of A or columns of B, and r >= n is zero.
@@ -44,11 +54,9 @@ struct PackMatrix {
   }
   // One of `parts` parts of rows or columns i .. i + n, elements k .. k + kc, to be fetched.
   Lines<S> lines(int64_t i, int64_t n, int64_t k, int64_t kc, int64_t part, int64_t parts) const {
-    const int64_t first = kc * part / parts, count = kc * (part + 1) / parts - first;
-    if (!along_k) return {data + (k + first) * ld + i, ld, count};
-    int log_rows = 0;
-    while (int64_t(1) << log_rows < n) ++log_rows;
-    return {data + i * ld + k + first, ld, ceil_div(count, kTileCols<T>) << log_rows, log_rows};
+    if (along_k) return lines_along(data + i * ld + k, ld, n, kc, part, parts);
+    const int64_t first = kc * part / parts;
+    return {data + (k + first) * ld + i, ld, kc * (part + 1) / parts - first};
   }
   // Element (i, k) of an operand whose vectors along i can be read unpacked, ld apart; else null.
   const T* in_place(int64_t i, int64_t k) const {

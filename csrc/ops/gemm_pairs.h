@@ -63,6 +63,13 @@ struct PackMatrixPairs {
       }
     }
   }
+  // As PackMatrix, of rows that are read as they stand.
+  Lines<Pair> lines(int64_t i, int64_t n, int64_t k, int64_t kc, int64_t part, int64_t parts) const
+    requires(kSame<Pair, S>)
+  {
+    if (!along_k) return {};
+    return lines_along(at(i, k), ld / 2, n, kc, part, parts);
+  }
   const Pair* in_place(int64_t, int64_t) const { return nullptr; }
   int64_t read(const Pair** places, int64_t* length, int width, int64_t i, int n, int64_t k,
                int64_t kc) const
