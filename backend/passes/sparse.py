@@ -53,7 +53,10 @@ def run(graph: Graph) -> Graph:
         if node in squares:
             rows, order, segments = sorted_rows(node.inputs[0].node)
             sums = rewrite.new.add(
-                REGISTRY["segment_sums"], (rows, *order), {"num_segments": segments}, where=node.where
+                REGISTRY["segment_sums"],
+                (rows, *order),
+                {"num_segments": segments},
+                where=node.where,
             )
             return rewrite.new.add(node.op, sums.outputs, {}, where=node.where).outputs
         if not _is_cluster(node):
@@ -89,7 +92,9 @@ def _is_for_norm(node: Node, readers) -> bool:
     if node.op.name != "square" or node.device or not _is_sparse(node.inputs[0], node):
         return False
     return all(
-        n is not None and n.op.name == "reduce_sum" and len(n.attrs["axes"]) == len(n.inputs[0].shape)
+        n is not None
+        and n.op.name == "reduce_sum"
+        and len(n.attrs["axes"]) == len(n.inputs[0].shape)
         for n in readers[node.outputs[0]]
     )
 
