@@ -77,7 +77,7 @@ HB_INLINE BandPiece<S> band_piece(const S* image, const int64_t* size, int64_t c
     return {image + (h * size[1] + p) * c, size[1] * c, c};
   const int64_t left = min64(columns, max64(0, -p)),
                 right = max64(left, min64(columns, size[1] - p));
-  const auto zeros = [](S * at, int64_t n) __attribute__((always_inline)) {
+  const auto zeros = [](S* at, int64_t n) __attribute__((always_inline)) {
     for (int64_t j = 0; j < n; ++j)  // a vector: a call for so few would take longer
       memset(static_cast<void*>(at + j * kWidth), 0, kWidth * sizeof(S));
   };
