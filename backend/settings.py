@@ -51,7 +51,7 @@ def set_matmul_precision(precision: str) -> None:
     Less exact is never slower, and may be no different: processors with AVX512_BF16 take bfloat16
     products at "medium", AMX at each setting; all others, and "high" without
     AMX, compute in float32. float64, bfloat16 and float16 are not concerned: the last two are
-    multiplied exactly and summed in float32 always.
+    multiplied exactly (float16 on AMX: to 2^-18 of a product) and summed in float32 always.
     3x3 convolutions of float32 use Winograd's algorithm where it is faster (Lavin and Gray, 2016).
     Its errors are relative to the largest pixels of a tile of outputs, not of each output's window.
     At "highest" the tiles are so chosen that errors are, on the whole, about those of running
