@@ -28,38 +28,10 @@ struct NarrowTile {
   int64_t num_taps;
   int64_t in[3], at[3];  // extents of the image; place of the first position
   int64_t step;          // places along w from one position to the next
-  int64_t k, ld;         // channels that are summed, elements of a pixel
+  int64_t k;             // channels of a pixel, which are summed
   int count;             // positions
   T* sums;               // [R][C]
 };
-
-// Else a compiler would load a vector anew for each of its C products.
-template <class V>
-HB_INLINE void keep_in_register([[maybe_unused]] V& v) {
-#if defined(__x86_64__)
-  __asm__("" : "+v"(v));
-#endif
-}
-
-// acc += L channels of R positions, in lanes of `mask` if kPart; position r is at x(r).
-template <class T, int C, bool kPart, class X>
-HB_INLINE void add_channels(Vec<T>* acc, const T* w, const X& x,
-                            decltype(Vec<T>{} < Vec<T>{}) mask) {
-  constexpr int L = kLanes<T>, R = L / C;
-  Vec<T> v[R];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    v[r] = load(x(r));
-    if (kPart) v[r] = mask ? v[r] : Vec<T>{};
-    if (C > 1) keep_in_register(v[r]);
-  }
-#pragma GCC unroll 8
-  for (int c = 0; c < C; ++c) {
-    const Vec<T> wv = load(w + c * L);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) acc[r * C + c] += v[r] * wv;
-  }
-}
 
 template <class T, int C>
 __attribute__((noinline)) void narrow_tile(const NarrowTile<T>& t) {
@@ -67,11 +39,11 @@ __attribute__((noinline)) void narrow_tile(const NarrowTile<T>& t) {
   Vec<T> acc[L];
 #pragma GCC unroll 16
   for (int i = 0; i < L; ++i) acc[i] = Vec<T>{};
-  const int64_t whole = t.k / L * L, step = t.step * t.ld;
+  const int64_t whole = t.k / L * L, step = t.step * t.k;
   // The last vector of channels ends with them: lanes that were summed before are left out.
-  decltype(Vec<T>{} < Vec<T>{}) lane, mask;
+  Mask<T> lane, mask;
   for (int i = 0; i < L; ++i) lane[i] = i;
-  mask = lane >= decltype(lane){} + int(whole + L - t.k);
+  mask = lane >= Mask<T>{} + int(whole + L - t.k);
   const T* w = t.w;
   for (int64_t f = 0, num; f < t.num_taps; f += num, w += num * round_up(t.k, L) * C) {
     const Tap& tap = t.taps[f];
@@ -81,13 +53,13 @@ __attribute__((noinline)) void narrow_tile(const NarrowTile<T>& t) {
     if (uint64_t(d) >= uint64_t(t.in[0]) || uint64_t(h) >= uint64_t(t.in[1]) || last < 0 ||
         x0 >= t.in[2])
       continue;
-    const T* from = t.image + ((d * t.in[1] + h) * t.in[2] + x0) * t.ld;
+    const T* from = t.image + ((d * t.in[1] + h) * t.in[2] + x0) * t.k;
     const auto channels = [&](int64_t end, const auto& x) __attribute__((always_inline)) {
       int64_t q = 0;
       for (; q < end; q += L)
-        add_channels<T, C, false>(acc, w + q * C, [&](int r) { return x(r) + q; }, mask);
+        add_products<T, C, false>(acc, w + q * C, [&](int r) { return x(r) + q; }, mask);
       if (whole < t.k)
-        add_channels<T, C, true>(acc, w + q * C, [&](int r) { return x(r) + (t.k - L); }, mask);
+        add_products<T, C, true>(acc, w + q * C, [&](int r) { return x(r) + (t.k - L); }, mask);
     };
     if (x0 >= 0 && last < t.in[2] && t.count == R) {
       // Neighbours are one piece of memory.
@@ -240,7 +212,7 @@ class ConvNarrow final : public ConvKernel {
     t.neighbours = neighbours_.get() + first;
     for (int a = 0; a < 3; ++a) t.in[a] = in_[a];
     t.at[0] = d / phases_[0] * step_[0], t.at[1] = h / phases_[1] * step_[1];
-    t.step = step_[2], t.k = t.ld = k_, t.sums = sums;
+    t.step = step_[2], t.k = k_, t.sums = sums;
     const int64_t rows = L / c_;
     for (int64_t from = 0; from < columns; from += rows) {
       // The last tile begins with positions that are done.

@@ -217,7 +217,7 @@ class ConvWinograd final : public ConvKernel {
   }
 
   // One panel of tiles, a run of neighbours after another. The last panel is filled up with copies
-  // of the last tile. What the next run has beyond its neighbours above is fetched meanwhile.
+  // of the last tile. The next run is fetched meanwhile.
   void transform_tiles(const TileImage& image, int64_t panel, float* v) const {
     for (int64_t i = 0, count; i < mr_; i += count, v += count * L) {
       const int64_t tile = min64(panel * mr_ + i, tiles_.total - 1);
@@ -245,9 +245,10 @@ class ConvWinograd final : public ConvKernel {
             V t[NY][NX];
             int64_t first = 0;  // column of the tile
             const auto at = [&](int y, int x) __attribute__((always_inline)) {
-              __builtin_prefetch(reinterpret_cast<const void*>(
-                                     next + uintptr_t((y * s_.w + first + x) * s_.c + c) * 4),
-                                 0, 2);
+              __builtin_prefetch(
+                  reinterpret_cast<const void*>(
+                      next + uintptr_t((y * s_.w + first + x) * s_.c + c) * sizeof(float)),
+                  0, 2);
               return pixel(y, first + x, c);
             };
             transform_columns<ImageAxis<MY>, 0, NX - MX>(t, at);

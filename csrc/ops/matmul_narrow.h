@@ -26,6 +26,36 @@ HB_INLINE void sum_lanes_of(Vec<T>* v) {
   if constexpr (kPairs > 1) sum_lanes_of<T, kPairs / 2>(v);
 }
 
+// Else a compiler would load a vector anew for each of its C products.
+template <class V>
+HB_INLINE void keep_in_register([[maybe_unused]] V& v) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(v));
+#endif
+}
+
+template <class T>
+using Mask = decltype(Vec<T>{} < Vec<T>{});
+
+// acc[r * C + c] += x(r)[i] * w[c][i] in every lane i, or in those of `mask`, of R = L / C rows.
+template <class T, int C, bool kPart, class X>
+HB_INLINE void add_products(Vec<T>* acc, const T* w, const X& x, Mask<T> mask = Mask<T>{}) {
+  constexpr int L = kLanes<T>, R = L / C;
+  Vec<T> v[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    v[r] = load(x(r));
+    if (kPart) v[r] = mask ? v[r] : Vec<T>{};
+    if (C > 1) keep_in_register(v[r]);
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c) {
+    const Vec<T> wv = load(w + c * L);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) acc[r * C + c] += v[r] * wv;
+  }
+}
+
 // sums[r * C + c] = sum over k of rows[r][k] * b[k / L][c][k % L]; k is a multiple of L.
 template <class T, int C>
 __attribute__((noinline)) void dot_tile(const T* const* rows, int64_t k, const T* b, T* sums) {
@@ -36,17 +66,8 @@ __attribute__((noinline)) void dot_tile(const T* const* rows, int64_t k, const T
   const T* row[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) row[r] = rows[r];
-  for (int64_t q = 0; q < k; q += L, b += C * L) {
-    Vec<T> x[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = load(row[r] + q);
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      const Vec<T> y = load(b + c * L);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r * C + c] += x[r] * y;
-    }
-  }
+  for (int64_t q = 0; q < k; q += L, b += C * L)
+    add_products<T, C, false>(acc, b, [&](int r) { return row[r] + q; });
   sum_lanes_of<T>(acc);
   store(sums, acc[0]);
 }
